@@ -1,0 +1,66 @@
+# Every target makes .venv first if it is missing, and installs again when the files below have changed.
+#   make demo       fine-tune MobileNetV2 on handwritten digits, evaluate, export: saved_models/digits
+#   make test       all tests but the slow ones (see the markers in pyproject.toml); PYTEST_FLAGS="tests/test_boundaries.py" for some of them
+#   make test-all   the slow ones too
+#   make lint       what a change must pass: format, lint, types
+#   make format     format, and mend what ruff can mend
+#   make bench      every benchmark
+#   make catalog    write zoo/catalog.json anew, after a variant was added or changed
+#   make constraints  write constraints.txt anew, after a bound in pyproject.toml was changed
+
+PYTHON ?= python3
+PYTEST_FLAGS ?=
+WORKERS ?= 2
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+export TF_CPP_MIN_LOG_LEVEL := 3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-all lint format bench catalog constraints
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/python -m pipelines.demo
+
+test: .venv/installed-dev
+	$(PYTEST) $(PYTEST_FLAGS)
+
+test-all: .venv/installed-dev
+	$(PYTEST) -m "not network" $(PYTEST_FLAGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed
+	@set -e; for file in $(wildcard benchmarks/*.py); do echo "$$file"; $(BIN)/python "$$file"; done
+
+catalog: .venv/installed
+	$(BIN)/python -m zoo.core.catalog
+
+constraints:
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet --editable '.[dev]'
+	build/constraints/bin/pip freeze --all --exclude pip --exclude-editable > constraints.txt
+
+.venv/bin/python:
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what transferzoo needs (a few minutes the first time)"
+	@$(INSTALL) .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what its tests need"
+	@$(INSTALL) '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Data, training, evaluation and export around the models of the zoo."""

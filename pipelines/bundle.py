@@ -1,0 +1,129 @@
+"""The result of a run as a directory: model, classes, scores, history, and a card that explains them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import zoo.layers
+from pipelines import card, evaluate
+from pipelines.evaluate import Scores
+from pipelines.files import replacing, write_text
+from pipelines.monitor import History
+from pipelines.run import Run
+from pipelines.sources import ImageData
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory with a trained model. `info` is what bundle.json holds besides."""
+
+    path: Path
+    classes: tuple[str, ...]
+    run: Run
+    info: dict[str, Any]
+
+    def load_model(self) -> keras.Model:
+        """The trained Keras model."""
+        return load_model(self.path / "model.keras")
+
+    @property
+    def scores(self) -> Scores | None:
+        """On the test split; None where the run had none."""
+        path = self.path / "evaluation.json"
+        return Scores.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def prepare(run: Run, *, overwrite: bool) -> None:
+    """Make room for a run's result and write down what is run.
+
+    Raises:
+        FileExistsError: something is there already, and `overwrite` is not set, or it is no result of a run.
+    """
+    out = run.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not (out / "run.json").is_file():
+            raise FileExistsError(f"'{out}' holds something that is no result of a run. Choose another --out.")
+        if not overwrite:
+            raise FileExistsError(
+                f"'{out}' holds the result of a run already. Choose another --out, or --overwrite it."
+            )
+        shutil.rmtree(out)
+    write_text(out / "run.json", run.to_json())
+
+
+def save(
+    model: keras.Model, run: Run, data: ImageData, *, history: History, scores: Scores | None, devices: str
+) -> Bundle:
+    """Write the result of a run into `run.out`; bundle.json comes last, so that what has one is whole."""
+    out = run.out
+    save_model(model, out / "model.keras")
+    write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.classes))
+    write_text(out / "history.csv", history.to_csv())
+    if scores:
+        write_text(out / "evaluation.json", scores.to_json())
+        evaluate.draw_confusion(scores, out / "confusion.png")
+    info = {
+        "format": FORMAT,
+        "classes": list(data.classes),
+        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "skipped": list(data.skipped),
+        "best": dataclasses.asdict(history.best) if history.best else None,
+        "hardware": devices,
+        "keras": keras.version(),
+    }
+    (out / "best.weights.h5").unlink(missing_ok=True)  # model.keras holds the same
+    write_text(out / "bundle.json", json.dumps(info, indent=2) + "\n")
+    card.write(out)
+    return load(out)
+
+
+def load(path: str | Path) -> Bundle:
+    """The bundle in a directory.
+
+    Raises:
+        FileNotFoundError: there is no whole bundle.
+        ValueError: it was written by a later version.
+    """
+    path = Path(path)
+    if not (path / "bundle.json").is_file():
+        unfinished = " A run began here and did not finish." if (path / "run.json").is_file() else ""
+        raise FileNotFoundError(f"'{path}' is no bundle: there is no bundle.json.{unfinished} zoo fit makes bundles.")
+    info = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+    if info.get("format") != FORMAT:
+        raise ValueError(f"'{path}' is a bundle of format {info.get('format')!r}; this version reads {FORMAT}.")
+    run = Run.from_json((path / "run.json").read_text(encoding="utf-8"))
+    return Bundle(path, tuple(info["classes"]), run, info)
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a model without its training state, read it back, and compare every weight.
+
+    Raises:
+        OSError: what was written is not what was to be written.
+    """
+    twin = type(model).from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    with replacing(path) as temporary:
+        twin.save(temporary)
+        read = load_model(temporary).get_weights()
+        if not all(np.array_equal(a, b) for a, b in zip(read, twin.get_weights(), strict=True)):
+            raise OSError(f"'{path}' was written, but reads back with other weights; is the disk in order?")
+
+
+def load_model(path: Path) -> keras.Model:
+    """A Keras model saved by `save_model`, with the layers of the zoo known to Keras."""
+    for module in pkgutil.iter_modules(zoo.layers.__path__):
+        importlib.import_module(f"zoo.layers.{module.name}")
+    return keras.saving.load_model(path, compile=False)

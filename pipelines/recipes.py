@@ -1,0 +1,45 @@
+"""Transfer recipes: pure functions that give the phases of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pipelines.run import Phase
+
+
+def feature_extraction(*, epochs: int = 5, learning_rate: float = 1e-3) -> tuple[Phase, ...]:
+    """Train the head alone on frozen features."""
+    return (Phase(epochs, learning_rate, unfreeze=1),)
+
+
+def fine_tuning(
+    *, epochs: int = 5, learning_rate: float = 1e-3, head_epochs: int = 2, layer_decay: float = 0.8
+) -> tuple[Phase, ...]:
+    """Train the head, then everything at a third of its rate, less by `layer_decay` for each group toward the input."""
+    return (
+        Phase(head_epochs, learning_rate, unfreeze=1),
+        Phase(epochs, learning_rate / 3, unfreeze="all", layer_decay=layer_decay),
+    )
+
+
+def progressive_unfreezing(
+    *, epochs: int = 2, learning_rate: float = 1e-3, groups: int = 4, rate_decay: float = 0.7, layer_decay: float = 0.8
+) -> tuple[Phase, ...]:
+    """Train the head, then one more group toward the input in each phase, `epochs` each.
+
+    Every phase has its own learning rate, `rate_decay` times the one before.
+    """
+    return tuple(
+        Phase(epochs, learning_rate * rate_decay**phase, unfreeze=phase + 1, layer_decay=layer_decay)
+        for phase in range(groups)
+    )
+
+
+def from_scratch(*, epochs: int = 20, learning_rate: float = 1e-3) -> tuple[Phase, ...]:
+    """Train everything from random weights, batch-norm statistics included."""
+    return (Phase(epochs, learning_rate, unfreeze="all", batch_norm="train"),)
+
+
+RECIPES: Mapping[str, Callable[..., tuple[Phase, ...]]] = {
+    recipe.__name__: recipe for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch)
+}

@@ -1,0 +1,196 @@
+"""Where labelled images come from: folders, CSV and npz files, tfds, arrays. Plain data, nothing decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines import audit, readers, splits, tfds_sets
+from pipelines.readers import Labelled
+from pipelines.run import Images
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images that are not decoded yet, and their classes.
+
+    `images` holds paths (str) or encoded bytes, or is (N, H, W, 1 or 3) uint8; `labels` is (N,)
+    int32, indexes of the classes.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", readers.objects(self.images))
+        object.__setattr__(self, "labels", np.asarray(self.labels, np.int32))
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"Examples needs a label an image, got {len(self.images)} and {len(self.labels)}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indexes: Sequence[int] | np.ndarray) -> Examples:
+        """Some of the examples, in the order of `indexes`."""
+        return Examples(self.images[indexes], self.labels[indexes])
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set in three parts without a common example. `skipped` names the corrupt files left out."""
+
+    classes: tuple[str, ...]
+    train: Examples
+    validation: Examples
+    test: Examples
+    skipped: tuple[str, ...] = ()
+
+
+def load(images: Images, *, seed: int) -> ImageData:
+    """The examples that `images` describes, every one readable, split by class and seed.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file, or a CSV names files that do not exist.
+        ValueError: the source is not what its kind asks for, a file is corrupt, or the examples
+            cannot be split (one class only, a class without a training example, the same image in
+            two parts).
+    """
+    parts = {part: read() for part, read in _readers(images).items()}
+    _refuse_overlap(parts, images.source)
+    parts, skipped = _readable(parts, skip=images.skip_corrupt)
+    return _divided(parts, images.split, seed=seed, source=images.source, skipped=skipped)
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: Sequence[int] | Sequence[str] | np.ndarray,
+    *,
+    classes: Sequence[str] | None = None,
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+) -> ImageData:
+    """The same from images in memory, (N, H, W) or (N, H, W, 1 or 3) in 0..255.
+
+    Labels are class names, or numbers: indexes of `classes` where given.
+
+    Raises:
+        ValueError: the arrays do not fit together, the images are in 0..1, or they cannot be split.
+    """
+    parts = {"train": readers.arrays(images, labels, classes=classes, source="from_arrays")}
+    return _divided(parts, split, seed=seed, source="from_arrays", skipped=())
+
+
+def _readers(images: Images) -> dict[str, Callable[[], Labelled]]:
+    """How to read each part that the source has. A source without a division is all "train"."""
+    given = {part: value for part in PARTS if (value := getattr(images, part)) is not None}
+    if images.source.startswith("tfds:"):
+        return tfds_sets.parts(images.source, data_dir=images.data_dir, given=given)
+    own = {"train": readers.digits} if images.source == "digits" else readers.file_parts(Path(images.source))
+    return {**own, **{part: _undivided(part, Path(path)) for part, path in given.items()}}
+
+
+def _undivided(part: str, path: Path) -> Callable[[], Labelled]:
+    own = readers.file_parts(path)
+    if set(own) != {"train"}:
+        raise ValueError(
+            f"Images({part}={str(path)!r}) is itself divided into {', '.join(own)}. "
+            f"Give it as Images(source=...), or name the {part} part of it."
+        )
+    return own["train"]
+
+
+def _refuse_overlap(parts: Mapping[str, Labelled], source: str) -> None:
+    seen: dict[str, str] = {}
+    for part, labelled in parts.items():
+        for identity in labelled.identities():
+            if identity in seen:
+                where = f"twice in {part}" if seen[identity] == part else f"in {seen[identity]} and in {part}"
+                raise ValueError(
+                    f"{source!r}: {identity!r} is {where}. An image may be used once: the test would measure "
+                    "memory otherwise. Remove one of the two."
+                )
+            seen[identity] = part
+
+
+def _readable(parts: Mapping[str, Labelled], *, skip: bool) -> tuple[dict[str, Labelled], tuple[str, ...]]:
+    """The parts without their corrupt images, and the names of those."""
+    corrupt: list[str] = []
+    kept = {}
+    for part, labelled in parts.items():
+        bad = audit.unreadable(labelled.images)
+        corrupt.extend(labelled.names[index] for index in bad)
+        kept[part] = labelled.take(np.delete(np.arange(len(labelled)), bad))
+    if corrupt and not skip:
+        raise ValueError(
+            f"{len(corrupt)} of {sum(map(len, parts.values()))} images cannot be decoded: {_first(corrupt)}. "
+            "Repair or remove them, or leave them out with --skip-corrupt (Images(skip_corrupt=True))."
+        )
+    return kept, tuple(corrupt)
+
+
+def _divided(
+    parts: Mapping[str, Labelled],
+    shares: tuple[float, float, float],
+    *,
+    seed: int,
+    source: str,
+    skipped: tuple[str, ...],
+) -> ImageData:
+    """Splits off "train" what is not there yet, and turns class names into numbers."""
+    classes = parts["train"].classes
+    _check_classes(parts, classes, source)
+    wanted = {part: share for part, share in zip(PARTS, shares, strict=True) if part == "train" or part not in parts}
+    if not any(wanted.values()):
+        wanted["train"] = 1.0  # all other parts are given, so their shares do not matter
+    whole = parts["train"]
+    cut = {
+        part: whole.take(indexes)
+        for part, indexes in splits.stratified(whole.labels, whole.names, shares=wanted, seed=seed).items()
+    }
+    for part, share in wanted.items():
+        if share and not len(cut[part]):
+            raise ValueError(
+                f"{source!r} has too few images to split: none of {len(whole)} is left for {part}. "
+                f"Add images, or change Images(split={shares})."
+            )
+    done = {**parts, **cut}
+    _check_classes({"train": done["train"]}, classes, source)
+    train, validation, test = (_numbered(done[part], classes) for part in PARTS)
+    return ImageData(classes, train, validation, test, skipped)
+
+
+def _check_classes(parts: Mapping[str, Labelled], classes: tuple[str, ...], source: str) -> None:
+    train = parts["train"]
+    known = f"It has {len(train)} images of {len(classes)} classes: {_first(classes)}"
+    if len(classes) < 2:
+        raise ValueError(f"{source!r} needs at least two classes to tell apart. {known}.")
+    if len(train) < len(classes):
+        raise ValueError(f"{source!r} has fewer images to train on than classes. {known}. Add images.")
+    absent = sorted(set(classes) - set(train.labels))
+    if absent:
+        raise ValueError(
+            f"{source!r} has no image to train on of {_first(absent)}. {known}. Add images or remove the class."
+        )
+    for part, labelled in parts.items():
+        unknown = sorted(set(labelled.labels) - set(classes))
+        if unknown:
+            raise ValueError(
+                f"{source!r}: {part} has classes that train does not have: {_first(unknown)}. {known}. "
+                "Rename or remove them, or add images of them to train."
+            )
+
+
+def _numbered(labelled: Labelled, classes: tuple[str, ...]) -> Examples:
+    number = {name: index for index, name in enumerate(classes)}
+    return Examples(labelled.images, np.array([number[label] for label in labelled.labels], np.int32))
+
+
+def _first(names: Sequence[str], count: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(map(repr, names[:count])) + more

@@ -1,0 +1,101 @@
+"""Image sets of tensorflow-datasets, as encoded bytes: decoding.decode reads them as it reads files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipelines.readers import PART_OF, Labelled, objects
+
+
+def parts(source: str, *, data_dir: str | None, given: Mapping[str, str]) -> dict[str, Callable[[], Labelled]]:
+    """The parts of "tfds:NAME", each with how to read it: its own splits, or the `given` split expressions.
+
+    The set is downloaded if it is not in `data_dir` yet, unless HF_HUB_OFFLINE=1 forbids connections.
+
+    Raises:
+        FileNotFoundError: the set is not there and cannot be fetched.
+        ValueError: the name is unknown, or there is no split to train on.
+    """
+    import tensorflow_datasets as tfds
+
+    name = source.removeprefix("tfds:")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except (ValueError, AssertionError) as error:  # of the name; of the version
+        close = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False))
+        raise ValueError(
+            f"tensorflow-datasets has no {name!r}: {str(error).splitlines()[0]} "
+            f"Near it: {close}. All: tfds.list_builders()."
+        ) from error
+    _prepare(builder)
+    own = {PART_OF[split]: split for split in builder.info.splits if split in PART_OF}
+    wanted = {**own, **given}
+    if "train" not in wanted:
+        raise ValueError(
+            f"{source!r} has no split named train, but {list(builder.info.splits)}. "
+            "Say which to train on, as in Images(train='test[:80%]')."
+        )
+    return {part: partial(_read, builder, split) for part, split in wanted.items()}
+
+
+def _prepare(builder: Any) -> None:
+    if builder.is_prepared():
+        return
+    where = f"tfds:{builder.info.full_name} is not in {str(builder.data_dir)!r}"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise FileNotFoundError(f"{where}, and HF_HUB_OFFLINE=1 forbids a download. Set Images(data_dir=...).")
+    try:
+        builder.download_and_prepare()
+    except OSError as error:
+        raise FileNotFoundError(f"{where} and cannot be downloaded: {error}. Set Images(data_dir=...).") from error
+
+
+def _read(builder: Any, split: str) -> Labelled:
+    import tensorflow_datasets as tfds
+
+    image, label = _keys(builder)
+    try:
+        found = builder.as_dataset(
+            split=split,
+            decoders={image: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"tfds:{builder.info.full_name} has no split {split!r}: {error}. It has {list(builder.info.splits)}."
+        ) from error
+    rows = list(found.map(lambda row: (row[image], row[label], row["tfds_id"])).as_numpy_iterator())
+    if not rows:
+        raise ValueError(f"tfds:{builder.info.full_name}: the split {split!r} is empty.")
+    images, labels, names = zip(*rows, strict=True)
+    classes = tuple(builder.info.features[label].names)
+    return Labelled(
+        objects(images),
+        np.array(classes, dtype=object)[list(labels)],
+        tuple(name.decode() for name in names),
+        classes,
+    )
+
+
+def _keys(builder: Any) -> tuple[str, str]:
+    """The names of the image and of its label."""
+    import tensorflow_datasets as tfds
+
+    features, keys = builder.info.features, builder.info.supervised_keys
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    if (
+        not keys
+        or len(keys) != 2
+        or not all(isinstance(features[k], kind) for k, kind in zip(keys, kinds, strict=True))
+    ):
+        raise ValueError(
+            f"tfds:{builder.info.full_name} is not a set of images with one class each; it gives {keys}: "
+            f"{list(features)}. Write it to folders, one a class, and give those."
+        )
+    return keys

@@ -1,0 +1,182 @@
+"""Make the packs called extra_*: for people with torch, timm, torchvision and transformers. README.md says when.
+
+    python -m tests.parity.make_packs [NAME ...]
+
+The reference's norms are calibrated while it runs, so that activations stay near one in every layer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from tests.parity import packs
+
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+VIT_KINDS = (
+    (r"patch_embed\.proj\.weight|.*\.projection\.weight", "fan_in(0.05)"),
+    (r".*(attn\.proj|mlp\.fc2|output\.dense)\.weight", "fan_in(0.3)"),
+)
+
+
+class Recipe(NamedTuple):
+    """One pack to be made: a reference model, the config.json of its checkpoint, the size of its images."""
+
+    make: Callable[[], torch.nn.Module]
+    config: dict[str, Any]
+    size: tuple[int, int]
+    kinds: tuple[tuple[str, str], ...] = ()  # of weights, beside those that calibration finds
+
+
+def timm_recipe(
+    architecture: str, classes: int, size: tuple[int, int], pixels: dict[str, Any], **arguments: Any
+) -> Recipe:
+    def make() -> torch.nn.Module:
+        import timm
+
+        return timm.create_model(architecture, num_classes=classes, **arguments)
+
+    config = {
+        "architecture": architecture,
+        "num_classes": classes,
+        "pretrained_cfg": {"input_size": [3, *size], **pixels},
+    }
+    return Recipe(make, config, size, VIT_KINDS)
+
+
+def torchvision_recipe(architecture: str, classes: int, size: tuple[int, int], **arguments: Any) -> Recipe:
+    def make() -> torch.nn.Module:
+        import torchvision
+
+        return getattr(torchvision.models, architecture)(num_classes=classes, **arguments)
+
+    config = {"library_name": "torchvision", "architecture": architecture, "num_classes": classes}
+    return Recipe(make, {**config, "torchvision_args": arguments, "input_size": [3, *size], **IMAGENET}, size)
+
+
+def transformers_recipe(size: tuple[int, int], classes: int, **options: Any) -> Recipe:
+    options = {**options, "image_size": list(size), "num_labels": classes}
+
+    def make() -> torch.nn.Module:
+        import transformers
+
+        return transformers.ViTForImageClassification(transformers.ViTConfig(**options))
+
+    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], **options}
+    return Recipe(make, config, size, VIT_KINDS)
+
+
+RECIPES = {
+    "extra_timm_mobilenetv2_035": timm_recipe("mobilenetv2_035", 7, (32, 32), IMAGENET),
+    "extra_timm_tf_mobilenetv3_small_075": timm_recipe("tf_mobilenetv3_small_075", 4, (65, 96), HALF),
+    "extra_tv_mobilenet_v3_small": torchvision_recipe("mobilenet_v3_small", 6, (72, 72), width_mult=0.5),
+    "extra_timm_vit_tiny_patch16_224": timm_recipe("vit_tiny_patch16_224", 5, (48, 80), HALF, img_size=(48, 80)),
+    "extra_timm_deit_tiny_distilled_patch16_224": timm_recipe(
+        "deit_tiny_distilled_patch16_224", 5, (32, 48), IMAGENET, img_size=(32, 48)
+    ),
+    "extra_hf_vit": transformers_recipe(
+        (32, 52),
+        11,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        intermediate_size=100,
+        patch_size=8,
+        qkv_bias=False,
+        hidden_act="gelu_new",
+        layer_norm_eps=1e-3,
+    ),
+}
+
+
+def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
+    """The values of a pack's file."""
+    model = recipe.make().eval()
+    pack = packs.Pack(
+        name=name,
+        config=recipe.config,
+        tensors=tuple((key, tuple(array.shape), str(array.dtype)) for key, array in published(model).items()),
+        weight_overrides=recipe.kinds,
+        inputs={"image": {"seed": f"{name}/image", "shape": [2, 3, *recipe.size], "distribution": "image"}},
+        outputs={},
+        tolerance={},
+        weights_digest="",
+    )
+    image = torch.from_numpy(np.ascontiguousarray(pack.image.transpose(0, 3, 1, 2)))
+    with torch.no_grad():
+        model = with_weights(model, pack)
+        pack = replace(pack, weight_overrides=(*recipe.kinds, *calibrate(model, image)))
+        logits = answer(model, image)
+        noise = np.abs(logits - answer(model.double(), image.double())).max()
+    return {
+        "hub_style_config": recipe.config,
+        "tensors": pack.tensors,
+        "weight_overrides": pack.weight_overrides,
+        "weights_digest": packs.digest(pack.weights()),
+        "inputs": pack.inputs,
+        "outputs": {"logits": {"shape": logits.shape, "values": [float(f"{value:.9g}") for value in logits.ravel()]}},
+        "tolerance": {"atol": float(f"{max(20 * noise, 1e-5 * logits.std()):.2g}"), "rtol": 2e-5},
+        "noise": float(f"{noise:.2g}"),
+    }
+
+
+def published(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """The tensors of a model by the names that its library writes to a file."""
+    if not hasattr(model, "save_pretrained"):
+        return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    with TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_file(Path(folder, "model.safetensors"))
+
+
+def with_weights(model: torch.nn.Module, pack: packs.Pack) -> torch.nn.Module:
+    """The model with the weights of the pack, read by the library's own loader."""
+    if not hasattr(model, "from_pretrained"):
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in pack.weights().items()})
+        return model
+    with TemporaryDirectory() as folder:
+        return type(model).from_pretrained(pack.write(Path(folder))).eval()
+
+
+def calibrate(model: torch.nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
+    """Give every batch norm a variance near that of what it sees; the kinds that draw these variances."""
+    kinds: list[tuple[str, str]] = []
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(norm: torch.nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
+            seen = float(inputs[0].var())
+            kind = f"uniform({0.5 * seen:.3g},{1.5 * seen:.3g})"
+            kinds.append((f"{name}.running_var", kind))
+            drawn = packs.seeded(f"{name}.running_var", tuple(norm.running_var.shape), kind)
+            norm.running_var.copy_(torch.from_numpy(drawn))
+
+        return hook
+
+    norms = {name: each for name, each in model.named_modules() if isinstance(each, torch.nn.BatchNorm2d)}
+    hooks = [norm.register_forward_pre_hook(before(name)) for name, norm in norms.items()]
+    model(image)
+    for hook in hooks:
+        hook.remove()
+    return kinds
+
+
+def answer(model: torch.nn.Module, image: torch.Tensor) -> np.ndarray:
+    """The logits, whether the library gives them alone or inside an object."""
+    output = model(image)
+    return getattr(output, "logits", output).numpy()
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or RECIPES:
+        text = json.dumps(make_pack(wanted, RECIPES[wanted]))
+        (packs.FOLDER / f"{wanted}.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,111 @@
+"""Checkpoints in the publishers' own names and layouts give the publishers' own numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from tests.parity import packs
+from tests.rows import ROWS, SLOW_PACKS
+from zoo.layers.pixels import pixels_of
+
+pytestmark = pytest.mark.parity
+
+_THEIRS = {"tokens": "last_hidden_state", "pooled": "pooler_output"}
+
+
+def _cases() -> list:
+    return [
+        pytest.param(row.variant, pack, options, id=pack, marks=pytest.mark.slow if pack in SLOW_PACKS else ())
+        for row in ROWS.values()
+        for pack, options in row.packs.items()
+    ]
+
+
+def _outputs(model, pack: packs.Pack) -> Mapping[str, np.ndarray]:
+    """What a model answers to the pack's image, which is turned back into RGB 0..255 first."""
+    pixels = pixels_of(model)
+    image = pack.image.astype("float64") * pixels.std + pixels.mean
+    answer = model(image.astype("float32"), training=False)
+    answers = (
+        {_THEIRS[name]: value for name, value in answer.items()} if isinstance(answer, dict) else {"logits": answer}
+    )
+    return {name: np.asarray(value) for name, value in answers.items()}
+
+
+def _times_tolerance(model, pack: packs.Pack) -> float:
+    outputs = _outputs(model, pack)
+    assert set(outputs) == set(pack.outputs)
+    return max(pack.difference(name, value).times_tolerance for name, value in outputs.items())
+
+
+@pytest.mark.parametrize(("variant", "name", "options"), _cases())
+def test_a_checkpoint_gives_the_numbers_of_the_reference(variant, name, options, tmp_path):
+    pack = packs.load(name)
+    folder = pack.write(tmp_path)
+    task = "features" if "last_hidden_state" in pack.outputs else "classify"
+    described = zoo.from_checkpoint(folder)
+    named = zoo.create(variant, weights=folder, task=task, size=pixels_of(described).size, **options)
+    assert _times_tolerance(described, pack) < 1
+    assert _times_tolerance(named, pack) < 1
+
+
+@pytest.mark.parametrize("name", ["extra_hf_vit", "extra_timm_mobilenetv2_035", "hf_vit_model", "timm_mobilenetv1_100"])
+def test_the_weights_are_those_that_the_reference_had(name):
+    pack = packs.load(name)
+    assert packs.digest(pack.weights()) == pack.weights_digest
+
+
+@pytest.mark.parametrize("name", ["extra_hf_vit", "extra_timm_mobilenetv2_035", "extra_tv_mobilenet_v3_small"])
+def test_one_percent_of_noise_on_any_tensor_is_noticed(name, tmp_path):
+    """So a transpose, a swap or a tensor left out cannot pass: the comparison sees far less."""
+    pack = packs.load(name)
+    model = zoo.from_checkpoint(pack.write(tmp_path))
+    random = np.random.default_rng(0)
+    unnoticed = []
+    for variable in model.weights:
+        value = np.array(variable)
+        variable.assign(value + 0.01 * value.std() * random.standard_normal(value.shape))
+        if _times_tolerance(model, pack) < 1:
+            unnoticed.append(variable.path)
+        variable.assign(value)
+    assert _times_tolerance(model, pack) < 1
+    assert [path for path in unnoticed if not path.endswith("key/bias")] == []  # softmax does not see that bias
+
+
+def test_the_bundled_weights_name_what_is_on_real_photos():
+    """torchvision's answers for its float32 file; ours is rounded to float16, which moves logits by up to 0.02."""
+    known = json.loads((packs.FOLDER / "real_weights.json").read_text(encoding="utf-8"))
+    model = zoo.create("mobilenet_v2", weights="bundled")
+    for name, wanted in known["checkpoints"]["mobilenet_v2_imagenet"]["photos"].items():
+        logits = model.predict(_photo(name)[None], verbose=0)[0]
+        top5 = [entry["class_id"] for entry in wanted["top5"]]
+        assert list(np.argsort(-logits)[:5]) == top5
+        np.testing.assert_allclose(logits[top5], wanted["logits"]["at_top5"], atol=0.02)
+        np.testing.assert_allclose(logits[:8], wanted["logits"]["first8"], atol=0.02)
+
+
+def _photo(name: str) -> np.ndarray:
+    """A photo of scikit-image, its short side resized to 256 and its centre of 224 cut out: (224, 224, 3)."""
+    from PIL import Image
+
+    data = pytest.importorskip("skimage.data")
+    image = Image.fromarray(getattr(data, name)())
+    scale = 256 / min(image.size)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = ((side - 224) // 2 for side in image.size)
+    return np.asarray(image.crop((left, top, left + 224, top + 224)), "float32")
+
+
+def test_every_pack_belongs_to_a_variant():
+    assert set(packs.names()) == {name for row in ROWS.values() for name in row.packs}
+    assert set(packs.names()) >= SLOW_PACKS
+
+
+def test_the_packs_name_no_file_outside():
+    assert not any(Path(name).is_absolute() for pack in packs.names() for name, *_ in packs.load(pack).tensors)

@@ -1,0 +1,126 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import bundle
+from tests.pipelines import small
+
+ROOT = Path(__file__).parents[2]
+
+
+def zoo(*arguments, cwd=None, code: int = 0) -> str:
+    """Standard output of a command that ends with `code`; standard error if it is not 0."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A bundle made by the command line from a folder of images."""
+    root = tmp_path_factory.mktemp("cli")
+    small.folder(root / "colours")
+    options = ["--epochs", 8, "--learning-rate", 3e-2, "--batch", 8, "--size", 32]
+    text = zoo("fit", "mobilenet_v1", "--images", root / "colours", "--out", root / "out", *options)
+    assert "Accuracy" in text
+    return root / "out"
+
+
+def test_help_names_every_command():
+    text = zoo("--help")
+    for command in ("list", "show", "fit", "evaluate", "predict", "export"):
+        assert command in text
+        assert "Usage" in zoo(command, "--help")
+
+
+def test_list_and_show():
+    text = zoo("list", "resnet*", "--max-params", "12M")
+    assert "resnet18" in text and "11,689,512" in text and "resnet50" not in text
+    text = zoo("show", "mobilenet_v2")
+    assert "3,504,872" in text and "BSD-3-Clause" in text
+    assert "Did you mean 'resnet50'" in zoo("show", "resnet5O", code=1)
+
+
+def test_evaluate_gives_the_logged_scores(finished):
+    assert f"{bundle.load(finished).scores.accuracy:.2%}" in zoo("evaluate", finished)
+
+
+def test_predict_names_the_classes(finished, tmp_path):
+    for channel, name in enumerate(("red", "green", "blue")):
+        pixels = np.full((40, 30, 3), 60, "uint8")
+        pixels[..., channel] = 220
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    names = ["red.png", "green.png", "blue.png"]
+    lines = [line for line in zoo("predict", finished, *names, cwd=tmp_path).splitlines() if ".png" in line]
+    assert len(lines) == 3
+    for line, name in zip(lines, names, strict=True):
+        assert name in line
+        assert "%" in line
+    assert len(zoo("predict", finished, *names, "--top", 1, cwd=tmp_path).splitlines()[1].split("┃")) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit",), "needs a model and --images"),
+        (("fit", "resnet5O", "--images", "digits"), "Did you mean 'resnet50'"),
+        (("fit", "resnet18", "--images", "nowhere"), "nowhere"),
+        (("fit", "resnet18", "--images", "digits", "--recipe", "magic"), "No recipe 'magic'"),
+        (("fit", "resnet18", "--images", "digits", "--augment", "heavy"), "'heavy' is not one of"),
+        (("fit", "resnet18", "--images", "digits", "--precision", "int4"), "'int4' is not one of"),
+        (("fit", "resnet18", "--images", "digits", "--weights", "imagenet"), "no tag of 'resnet18'"),
+        (("fit", "resnet18", "--images", "digits", "--epochs", "0"), "epochs=0"),
+        (("evaluate", "nowhere"), "is no bundle"),
+        (("predict", "nowhere", "x.png"), "nowhere"),
+        (("export", "nowhere"), "is no bundle"),
+        (("list", "qwerty"), "No model matches"),
+        (("list", "--max-params", "many"), "no number"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments, message, tmp_path):
+    error = zoo(*arguments, cwd=tmp_path, code=1)
+    assert message in " ".join(error.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corrupt_file_is_named_and_can_be_skipped(tmp_path):
+    small.folder(tmp_path / "colours")
+    (tmp_path / "colours" / "red" / "broken.JPG").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    command = ["fit", "mobilenet_v1", "--images", "colours", "--out", "out", "--size", 32, "--epochs", 1]
+    error = zoo(*command, cwd=tmp_path, code=1)
+    assert "broken.JPG" in error and "--skip-corrupt" in error
+    assert not (tmp_path / "out").exists()
+    zoo(*command, "--skip-corrupt", cwd=tmp_path)
+    assert bundle.load(tmp_path / "out").info["skipped"] == ["colours/red/broken.JPG"]
+    assert "broken.JPG" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    command = ["fit", "mobilenet_v1", "--images", "digits", "--size", "32", "--epochs", "500", "--out", "out"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *command],
+        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 180
+    while not (tmp_path / "out" / "best.weights.h5").exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 130, error
+    assert "Interrupted" in error and "best.weights.h5" in error and "--run out/run.json" in error
+    assert "Traceback" not in error

@@ -1,0 +1,85 @@
+"""Learning rates per group are exact, and what an optimizer knows survives the next phase."""
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines import optimizer
+from pipelines.freezing import Freezer, find_groups
+from pipelines.run import Phase
+from tests.pipelines import toy
+
+
+def test_rates_fall_toward_the_input():
+    groups = find_groups(toy.model())
+    rates = optimizer.group_rates(groups, Phase(1, 0.1, unfreeze="all", layer_decay=0.5))
+    assert rates == pytest.approx({"head": 0.1, "stage2": 0.05, "stage1": 0.025, "stem": 0.0125})
+
+
+def test_each_group_steps_at_its_own_rate():
+    """Adam's first step is the rate times the sign of the gradient, whatever the gradient's size."""
+    model = toy.model()
+    groups = find_groups(model)
+    phase = Phase(1, 0.01, unfreeze="all", layer_decay=0.5, warmup=0.0)
+    with Freezer(model, groups) as freezer:
+        freezer.apply(phase)
+        built = optimizer.build(model, groups, phase, steps=10**9)
+        before = {v.path: np.array(v) for v in model.trainable_variables}
+        built.apply([np.ones(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
+    after = {v.path: np.array(v) for v in model.trainable_variables}
+    rates = {"head": 0.01, "stage2": 0.005, "stage1": 0.0025, "stem": 0.00125}
+    assert len(before) == 8
+    for path in before:
+        np.testing.assert_allclose(before[path] - after[path], rates[path.split("_")[0]], rtol=1e-4)
+
+
+def test_equal_rates_are_plain_adam():
+    """With layer_decay=1 and no schedule to speak of, the groups together do what one Adam does."""
+    models = [toy.model(dropout=0.0) for _ in range(2)]
+    models[1].set_weights(models[0].get_weights())
+    phase = Phase(1, 1e-3, unfreeze="all", warmup=0.0, batch_norm="train")
+    grouped = optimizer.build(models[0], find_groups(models[0]), phase, steps=10**9)
+    for model, built in zip(models, (grouped, keras.optimizers.Adam(1e-3)), strict=True):
+        model.compile(built, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(toy.dataset(), epochs=2, verbose=0, shuffle=False)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-7)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_moments_survive_the_next_phase(precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = toy.model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    groups = find_groups(model)
+    with Freezer(model, groups) as freezer:
+        phase = Phase(1, 1e-3, unfreeze=2)
+        freezer.apply(phase)
+        first = optimizer.build(model, groups, phase, steps=6)
+        model.compile(first, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(toy.dataset(), verbose=0)
+        learned = {name: value for name, value in slots(first).items() if np.abs(value).max() > 0}
+        assert any("head_logits_kernel" in name for name in learned)
+
+        phase = Phase(1, 1e-3, unfreeze=3)
+        freezer.apply(phase)
+        second = optimizer.build(model, groups, phase, steps=6)
+        assert not any(np.abs(value).max() > 0 for value in slots(second).values())
+        optimizer.carry_state(first, second)
+    carried = slots(second)
+    for name, value in learned.items():
+        np.testing.assert_array_equal(carried[name], value)
+    assert all(np.abs(value).max() == 0 for name, value in carried.items() if "stage1_" in name)
+    assert {int(inner.iterations) for inner in inner_optimizers(second)} == {0}
+
+
+def slots(built) -> dict[str, np.ndarray]:
+    """Momentum and velocity by variable name."""
+    names = {v.path.rsplit("/", 1)[-1]: np.array(v) for v in built.variables}
+    return {name: value for name, value in names.items() if name.endswith(("momentum", "velocity"))}
+
+
+def inner_optimizers(built):
+    return getattr(built, "inner_optimizer", built).optimizers

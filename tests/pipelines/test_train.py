@@ -1,0 +1,134 @@
+"""A run from data to bundle: it learns, it repeats itself bit for bit, it leaves nothing half done."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines import bundle
+from pipelines.run import Hardware, Images, Phase, Run
+from pipelines.train import train
+from tests.pipelines import small
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return train(small.run(tmp_path_factory.mktemp("runs") / "digits"), progress=False)
+
+
+def test_it_learns_the_digits(finished):
+    assert finished.scores.accuracy > 0.9
+    assert finished.scores.images == finished.info["images"]["test"]
+    assert finished.classes == tuple("0123456789")
+
+
+def test_the_bundle_is_complete(finished):
+    names = {path.name for path in finished.path.iterdir()}
+    assert names == {
+        "README.md", "bundle.json", "confusion.png", "evaluation.json",
+        "history.csv", "labels.txt", "model.keras", "run.json",
+    }  # fmt: skip
+    card = (finished.path / "README.md").read_text()
+    assert f"**{finished.scores.accuracy:.2%}**" in card
+    assert "| 0 |" in card
+    assert bundle.load(finished.path) == finished
+
+
+def test_the_saved_model_scores_what_was_logged(finished):
+    from pipelines import sources
+    from pipelines.evaluate import evaluate
+
+    data = sources.load(finished.run.data, seed=finished.run.seed)
+    assert evaluate(finished.load_model(), data.test, finished.classes) == finished.scores
+
+
+def test_the_same_run_from_its_json_gives_the_same_weights(finished, tmp_path):
+    text = (finished.path / "run.json").read_text()
+    again = train(dataclasses.replace(Run.from_json(text), out=tmp_path / "again"), progress=False)
+    for a, b in zip(finished.load_model().get_weights(), again.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = train(small.run(tmp_path / "other", seed=1), progress=False)
+    weights = zip(finished.load_model().get_weights(), other.load_model().get_weights(), strict=True)
+    assert not all(np.array_equal(a, b) for a, b in weights)
+
+
+def test_a_folder_of_images(tmp_path):
+    data = Images(str(small.folder(tmp_path / "colours")), size=16)
+    phases = (Phase(8, 3e-2, unfreeze="all", batch_norm="train"),)
+    result = train(small.run(tmp_path / "out", data=data, phases=phases, batch=8), progress=False)
+    assert result.classes == ("blue", "green", "red")
+    assert result.scores.accuracy == 1.0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_learns_and_reloads(precision, tmp_path):
+    result = train(small.run(tmp_path / "out", hardware=Hardware(precision=precision)), progress=False)
+    assert result.scores.accuracy > 0.85
+    assert result.load_model().dtype_policy.name == f"mixed_{precision}"
+    assert result.load_model().output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    out = tmp_path / "out"
+    first = train(small.quick(out), progress=False)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        train(small.quick(out, seed=1), progress=False)
+    assert bundle.load(out) == first
+    assert train(small.quick(out, seed=1), overwrite=True, progress=False).run.seed == 1
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="no result of a run"):
+        train(small.quick(tmp_path / "mine"), overwrite=True, progress=False)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_bad_input_leaves_no_folder(tmp_path):
+    for changes in ({"data": Images(str(tmp_path / "nowhere"))}, {"model": "resnet81"}, {"overrides": {"deepness": 3}}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            train(small.quick(tmp_path / "out", **changes), progress=False)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_leaves_no_bundle_but_its_best_weights(tmp_path):
+    """SIGKILL as soon as the first epoch is on disk; what is there is whole and can be used."""
+    run = small.run(tmp_path / "out", phases=(Phase(200, 1e-3, unfreeze="all", batch_norm="train"),))
+    (tmp_path / "run.json").write_text(run.to_json())
+    program = (
+        "import pathlib, sys; from pipelines.run import Run; from pipelines.train import train;"
+        "train(Run.from_json(pathlib.Path(sys.argv[1]).read_text()), progress=False)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run.json")], stderr=subprocess.PIPE)
+    best = run.out / "best.weights.h5"
+    deadline = time.monotonic() + 120
+    while not best.exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL, child.stderr.read().decode()[-2000:]
+    with pytest.raises(FileNotFoundError, match="did not finish"):
+        bundle.load(run.out)
+    import zoo
+
+    model = zoo.create("resnet18", classes=10, size=16, **small.TINY_RESNET)
+    model.load_weights(best)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert len((run.out / "history.csv").read_text().splitlines()) >= 1
+    assert train(dataclasses.replace(run, phases=(Phase(1, 1e-3),)), overwrite=True, progress=False).scores
+
+
+def test_a_bundle_of_a_later_version_is_refused(finished, tmp_path):
+    for name in ("run.json", "bundle.json"):
+        (tmp_path / name).write_text((finished.path / name).read_text())
+    info = json.loads((tmp_path / "bundle.json").read_text())
+    (tmp_path / "bundle.json").write_text(json.dumps({**info, "format": 2}))
+    with pytest.raises(ValueError, match="format 2"):
+        bundle.load(tmp_path)

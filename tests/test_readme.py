@@ -1,0 +1,52 @@
+"""The README's Python runs as it stands there; its commands and files exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_python_blocks_run(number, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKS[number]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_both_levels_take_few_lines():
+    levels = [block for block in BLOCKS if "train(" in block or "fit(" in block]
+    assert len(levels) == 2
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= 15 for block in levels)
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_commands_are_those_that_exist():
+    from pipelines.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(re.findall(r"\bzoo (\w+)", TEXT.replace("import zoo", ""))) <= known | {"toolkit"}
+
+
+def test_the_two_commands_come_first():
+    first = re.search(r"```\n(.*?)```", TEXT, flags=re.DOTALL)[1]
+    assert first.splitlines()[0].startswith("make demo")
+    assert first.splitlines()[1].startswith("make test")

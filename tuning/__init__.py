@@ -1,0 +1,1 @@
+"""Search over recipes and hyper-parameters, on top of `pipelines`."""

@@ -1,0 +1,1 @@
+"""What every family file is written in: its declaration, its registry, its layer names."""

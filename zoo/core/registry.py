@@ -1,0 +1,179 @@
+"""Find a family by variant name and build its model. Family modules are found by file name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.core.family import Family, Pixels, Task
+
+
+def families() -> tuple[str, ...]:
+    """Names of all families: the modules of the package `zoo`. Imports none of them."""
+    root = str(Path(__file__).parents[1])
+    return tuple(sorted(module.name for module in pkgutil.iter_modules([root]) if not module.ispkg))
+
+
+@functools.cache
+def load_family(name: str) -> Family:
+    """What the module zoo/<name>.py declares."""
+    return importlib.import_module(f"zoo.{name}").FAMILY
+
+
+def variants(pattern: str = "*", *, family: str | None = None, task: Task | None = None) -> tuple[str, ...]:
+    """Names of the variants that match a shell pattern, of one family or of all, for one task or any.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    if family is not None and family not in families():
+        near = _nearest(family, families())
+        raise ValueError(f"No family named {family!r}.{near} Families: {', '.join(families())}.")
+    return tuple(
+        name
+        for member in ([family] if family else families())
+        for name in load_family(member).variants
+        if fnmatch.fnmatchcase(name, pattern) and (task is None or task in load_family(member).tasks)
+    )
+
+
+def find_family(variant: str) -> Family:
+    """The family that declares a variant.
+
+    A variant's name starts with its family's file name (the longest such name wins); a few well-known
+    names do not ('deit_small16' is in vit.py) and are found by looking everywhere.
+
+    Raises:
+        ValueError: no family has it; the message gives the nearest names.
+    """
+    prefixes = sorted((name for name in families() if variant.startswith(name)), key=len, reverse=True)
+    for member in (*prefixes, *(name for name in families() if name not in prefixes)):
+        if variant in load_family(member).variants:
+            return load_family(member)
+    if prefixes:
+        known = tuple(load_family(prefixes[0]).variants)
+        near = _nearest(variant, known)
+        raise ValueError(f"No architecture named {variant!r}.{near} Family {prefixes[0]} has: {', '.join(known)}.")
+    near = _nearest(variant, variants())
+    raise ValueError(f"No architecture named {variant!r}.{near} Families: {', '.join(families())}; see zoo.variants().")
+
+
+def create(
+    name: str,
+    *,
+    task: Task | None = None,
+    classes: int | None = None,
+    weights: str | Path | keras.Model | None = None,
+    size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> keras.Model:
+    """A model by name; with random weights unless `weights` names published ones.
+
+    Image models take (B, H, W, 3) RGB 0..255 and give logits (B, classes), or, for
+    task="features", the last feature map (B, h, w, C) or tokens (B, T, D).
+
+    `classes` is the checkpoint's number, or the family's usual one (1000 for ImageNet families);
+    another number than the checkpoint's leaves `head_logits` freshly initialized. `weights` is a tag
+    of the family ("bundled"), a URI ("hf://org/repo", "https://...#sha256=...", "keras://resnet50"),
+    a local file or directory, or a live keras.applications model. `size` is the image size in
+    pixels, (height, width) where not square. Any field of the family's Config can be given by name.
+
+    Raises:
+        ValueError: no such architecture, task or Config field, or a value out of range.
+        FileNotFoundError: the weights are not there.
+        WeightsMismatch: the checkpoint does not fit; nothing was loaded.
+    """
+    family = find_family(name)
+    config = configure(family.variants[name], size=size, **overrides)
+    if weights is None:
+        return build(family, config, name=name, task=task, classes=classes)
+    from zoo.weights.load import create_pretrained
+
+    chosen = {**overrides, **({} if size is None else {"size": size})}
+    return create_pretrained(family, name, weights, task=task, classes=classes, overrides=chosen)
+
+
+def from_checkpoint(
+    uri: str | Path,
+    *,
+    task: Task | None = None,
+    classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> keras.Model:
+    """The model that a checkpoint's config.json describes, with its weights.
+
+    Any size of a known family loads, not only the named variants. The task and the number of
+    classes are those that the checkpoint was saved for, unless given.
+
+    Raises:
+        FileNotFoundError: the checkpoint or its config.json is not there.
+        ValueError: config.json is unreadable, out of range or of an unknown architecture.
+        WeightsMismatch: the tensors do not fit; nothing was loaded.
+    """
+    from zoo.weights.load import from_hub
+
+    chosen = {**overrides, **({} if size is None else {"size": size})}
+    return from_hub(uri, task=task, classes=classes, overrides=chosen)
+
+
+def build(family: Family, config: Any, *, name: str, task: Task | None, classes: int | None) -> keras.Model:
+    """A model of a family with random weights.
+
+    Raises:
+        ValueError: the family has no such task, or `classes` is not a sensible number.
+    """
+    task = task or family.tasks[0]
+    if task not in family.tasks:
+        raise ValueError(f"{name!r} has no task {task!r}. It has: {', '.join(family.tasks)}.")
+    classes = family.classes if classes is None else classes
+    if not isinstance(classes, int) or not 1 <= classes <= 1_000_000:
+        raise ValueError(f"classes={classes!r} must be a whole number between 1 and 1,000,000.")
+    return family.build(config, task=task, classes=classes, name=name)
+
+
+def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overrides: Any) -> Any:
+    """A Config with some fields replaced; `size` replaces the size inside `pixels`.
+
+    Raises:
+        ValueError: the Config has no such field; the message gives the nearest.
+    """
+    known = [field.name for field in dataclasses.fields(config)]
+    for name in overrides:
+        if name not in known:
+            raise ValueError(
+                f"There is no option {name!r} here.{_nearest(name, known)} Options: size, {', '.join(known)}."
+            )
+    changed = dataclasses.replace(config, **{name: _frozen(value) for name, value in overrides.items()})
+    return changed if size is None else dataclasses.replace(changed, pixels=_resized(changed.pixels, size))
+
+
+def _resized(pixels: Pixels, size: int | tuple[int, int]) -> Pixels:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
+        raise ValueError(f"size={size!r} must be 1 to 4096 pixels, one number or (height, width).")
+    return dataclasses.replace(pixels, size=size if isinstance(size, int) else (sides[0], sides[1]))
+
+
+def _frozen(value: Any) -> Any:
+    """Options read from JSON: lists as tuples, an object as Pixels."""
+    from zoo.core.family import Pixels
+
+    if isinstance(value, Mapping):
+        return Pixels(**{name: _frozen(item) for name, item in value.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

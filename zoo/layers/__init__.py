@@ -1,0 +1,1 @@
+"""Layers and graph pieces that two or more families share."""

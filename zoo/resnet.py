@@ -1,0 +1,141 @@
+"""ResNet, bottlenecks with the stride in the 3x3 convolution (v1.5). Paper: https://arxiv.org/abs/1512.03385.
+
+Differs from the paper: it strides the first 1x1 convolution (stride_in_3x3=False, as keras.applications does).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+from keras import layers
+
+from zoo.core.family import Family, HubMatch, Pixels, Pretrained, Task
+from zoo.layers.convolution import conv_bn
+from zoo.layers.heads import logits
+from zoo.layers.pixels import image_input
+from zoo.weights import hub
+from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule, rgb_from_bgr
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the variants and the publishers differ in."""
+
+    depths: tuple[int, ...]  # blocks in each stage
+    bottleneck: bool
+    width: int = 64
+    stride_in_3x3: bool = True
+    conv_bias: bool = False
+    epsilon: float = 1e-5  # of the batch norms
+    dropout: float = 0.0  # before the logits
+    pixels: Pixels = Pixels()
+
+
+def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:
+    """(B, H, W, 3) -> logits (B, classes), or the map (B, H/32, W/32, C) that the head would pool."""
+    image, x = image_input(config.pixels)
+    x = conv_bn(x, config.width, 7, stride=2, name="stem_conv", **_numerics(config))
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros are right only because ReLU came before
+    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    for stage, depth in enumerate(config.depths, start=1):
+        for block in range(depth):
+            stride = 2 if block == 0 and stage > 1 else 1
+            x = _residual(x, config, config.width * 2 ** (stage - 1), stride=stride, name=f"stage{stage}_block{block}")
+    if task == "classify":
+        x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name="head_dropout")(x)
+        x = logits(x, classes)
+    return keras.Model(image, x, name=name)
+
+
+def _residual(x, config: Config, filters: int, *, stride: int, name: str):
+    """One residual block: (B, H, W, C) -> (B, H/stride, W/stride, filters or 4 * filters)."""
+    numerics = _numerics(config)
+    out = filters * (4 if config.bottleneck else 1)
+    shortcut = x
+    if stride > 1 or x.shape[-1] != out:
+        shortcut = conv_bn(x, out, 1, stride=stride, name=f"{name}_shortcut_conv", activation=None, **numerics)
+    if config.bottleneck:
+        first, second = (1, stride) if config.stride_in_3x3 else (stride, 1)
+        x = conv_bn(x, filters, 1, stride=first, name=f"{name}_conv1", **numerics)
+        x = conv_bn(x, filters, 3, stride=second, name=f"{name}_conv2", **numerics)
+        x = conv_bn(x, out, 1, name=f"{name}_conv3", activation=None, **numerics)
+    else:
+        x = conv_bn(x, filters, 3, stride=stride, name=f"{name}_conv1", **numerics)
+        x = conv_bn(x, out, 3, name=f"{name}_conv2", activation=None, **numerics)
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return layers.Activation("relu", name=f"{name}_out")(x)
+
+
+def _numerics(config: Config) -> dict[str, Any]:
+    return {"bias": config.conv_bias, "epsilon": config.epsilon}
+
+
+def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> HubMatch | None:
+    """The plain variants have the names that timm and torchvision give them."""
+    published = hub.published_image_model(config)
+    if published is None or published.architecture not in FAMILY.variants:
+        return None
+    found = replace(FAMILY.variants[published.architecture], pixels=published.pixels)
+    return published.match(published.architecture, found, head=shapes.get("fc.weight"))
+
+
+_TORCH = Dialect(
+    TORCH,
+    (
+        Rule("stem_conv", "conv1"),
+        Rule("stem_bn", "bn1"),
+        Rule(r"stage(\d)_block(\d+)_(conv|bn)(\d)", r"layer\1.\2.\3\4"),
+        Rule(r"stage(\d)_block(\d+)_shortcut_conv", r"layer\1.\2.downsample.0"),
+        Rule(r"stage(\d)_block(\d+)_shortcut_bn", r"layer\1.\2.downsample.1"),
+        Rule("head_logits", "fc"),
+    ),
+)
+_KERAS_BLOCK = r"stage(\d)_block(\d+)_"
+
+
+def _keras_block(match: re.Match[str]) -> str:
+    """Stages count from 2 there, blocks from 1."""
+    return f"conv{int(match[1]) + 1}_block{int(match[2]) + 1}"
+
+
+_KERAS = Dialect(
+    KERAS,
+    (
+        Rule("stem_conv", "conv1_conv", rgb_from_bgr),
+        Rule("stem_bn", "conv1_bn"),
+        Rule(_KERAS_BLOCK + r"(conv|bn)(\d)", lambda match: f"{_keras_block(match)}_{match[4]}_{match[3]}"),
+        Rule(_KERAS_BLOCK + "shortcut_(conv|bn)", lambda match: f"{_keras_block(match)}_0_{match[3]}"),
+        Rule("head_logits", "predictions"),
+    ),
+    overrides={
+        "pixels": Pixels(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0)),
+        "stride_in_3x3": False,
+        "conv_bias": True,
+        "epsilon": 1.001e-5,
+    },
+)
+
+FAMILY = Family(
+    paper="https://arxiv.org/abs/1512.03385",
+    build=build,
+    variants={
+        "resnet18": Config((2, 2, 2, 2), bottleneck=False),
+        "resnet34": Config((3, 4, 6, 3), bottleneck=False),
+        "resnet50": Config((3, 4, 6, 3), bottleneck=True),
+        "resnet101": Config((3, 4, 23, 3), bottleneck=True),
+        "resnet152": Config((3, 8, 36, 3), bottleneck=True),
+    },
+    conventions=("pixels", "stride_in_3x3", "conv_bias", "epsilon"),
+    dialects={"torch": _TORCH, "keras": _KERAS},
+    pretrained={
+        f"{name}.keras": Pretrained(f"keras://{name}", "MIT", dialect="keras", classes=1000)
+        for name in ("resnet50", "resnet101", "resnet152")
+    },
+    from_hub=_from_hub,
+)

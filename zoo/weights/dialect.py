@@ -1,0 +1,113 @@
+"""A declarative map from our layer paths to the tensor names of one publisher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo.weights.layouts import KERAS, TORCH, Arrange, Layout, Shape
+
+__all__ = ["KERAS", "TORCH", "Dialect", "Rule", "Source", "rgb_from_bgr", "squeezed", "third"]
+
+Theirs = str | tuple[str, ...] | Callable[[re.Match[str]], str]
+
+
+class Rule(NamedTuple):
+    """Our layer path (a regex that must match it whole) -> their module path.
+
+    `theirs` is a template for `re.Match.expand`, several of them (their arrays go to `piece`
+    together), or a function of the match. `piece` takes the part that is ours of their array.
+    """
+
+    ours: str
+    theirs: Theirs
+    piece: Callable[..., np.ndarray] | None = None
+
+
+class Source(NamedTuple):
+    """Where one variable comes from: tensor names, and what to do with their arrays."""
+
+    names: tuple[str, ...]
+    piece: Callable[..., np.ndarray] | None
+    arrange: Arrange
+
+    def array(self, parts: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
+        """The variable's array, from those of the tensors.
+
+        Raises:
+            ValueError: the tensors have not the shapes that lead to `shape`.
+            IndexError: they have too few axes.
+        """
+        return self.arrange(self.piece(*parts) if self.piece else parts[0], shape)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one publisher names and lays out the weights of a family.
+
+    The first rule whose regex matches wins. `ignore` lists regexes of tensors that hold nothing a
+    model needs. Tensors of rules for head layers that the model was built without are ignored too.
+    `overrides` are the Config fields that every checkpoint of this publisher has in common (epsilon,
+    padding, pixels); a config.json and the user's options come after them.
+    """
+
+    layout: Layout
+    rules: tuple[Rule, ...]
+    ignore: tuple[str, ...] = (r".*num_batches_tracked",)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def separator(self) -> str:
+        """What stands between module path and leaf name in a tensor's name."""
+        return "/" if self.layout is KERAS else "."
+
+    def source(self, path: str, layer_class: str, variable: str) -> Source | None:
+        """The tensors for one variable of the layer at `path`, or None if no rule knows the layer."""
+        for rule in self.rules:
+            match = re.fullmatch(rule.ours, path)
+            if match:
+                leaf, arrange = (
+                    self.layout.get((layer_class, variable))
+                    or self.layout.get(("*", variable))
+                    or ("", lambda array, shape: array)  # a token or a table: the rule names the tensor itself
+                )
+                modules = _expand(rule.theirs, match)
+                return Source(
+                    tuple(self.separator.join(filter(None, (module, leaf))) for module in modules), rule.piece, arrange
+                )
+        return None
+
+    def is_unused_head(self, tensor: str, paths: set[str]) -> bool:
+        """Whether a tensor belongs to a head layer that no path of the model asks for."""
+        return any(
+            f"{tensor}{self.separator}".startswith(f"{module}{self.separator}")  # the module's, or the table it names
+            for rule in self.rules
+            if rule.ours.startswith("head") and not any(re.fullmatch(rule.ours, path) for path in paths)
+            for module in (rule.theirs if isinstance(rule.theirs, tuple) else (rule.theirs,))
+            if isinstance(module, str)
+        )
+
+
+def _expand(theirs: Theirs, match: re.Match[str]) -> tuple[str, ...]:
+    if callable(theirs):
+        return (theirs(match),)
+    return tuple(match.expand(template) for template in ((theirs,) if isinstance(theirs, str) else theirs))
+
+
+def third(index: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Query (0), key (1) or value (2) of a fused projection: (3 * D, ...) -> (D, ...)."""
+    return lambda array: np.split(array, 3, axis=0)[index]
+
+
+def squeezed(array: np.ndarray) -> np.ndarray:
+    """A table saved with a batch axis: (1, T, D) -> (T, D)."""
+    return np.squeeze(array, axis=0)
+
+
+def rgb_from_bgr(array: np.ndarray) -> np.ndarray:
+    """A first kernel that was trained on BGR, for RGB: (h, w, 3, out), its input channels reversed."""
+    return array[:, :, ::-1] if array.ndim == 4 else array

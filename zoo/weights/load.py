@@ -1,0 +1,229 @@
+"""The `weights=` argument: a tag, a URI, a path or a live model -> a model with those weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any
+
+from zoo.core.family import Family, HubMatch, Task
+from zoo.core.registry import build, configure, families, load_family
+from zoo.weights import hub
+from zoo.weights.dialect import Dialect
+from zoo.weights.errors import CheckpointError, WeightsMismatch
+from zoo.weights.locate import locate, offline
+from zoo.weights.read import Tensors, from_keras, open_tensors
+from zoo.weights.translate import LOGITS, Plan, assign, make_plan, read
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger("zoo")
+_MOST_CLASSES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors, and what is known about them besides their values."""
+
+    title: str
+    tensors: Tensors
+    config: Mapping[str, Any] | None = None  # config.json
+    dialect: str | None = None  # None: the one that fits
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # Config fields that come with it
+
+    def match(self, family: Family) -> HubMatch | None:
+        """What config.json describes, if that is of this family."""
+        if self.config is None or family.from_hub is None:
+            return None
+        return family.from_hub(self.config, self.tensors.shapes)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    name: str
+    config: Any  # of the variant; the checkpoint's conventions and the overrides come on top
+    task: Task | None
+    classes: int | None
+    overrides: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One dialect tried on a checkpoint: how the model would be built, and what stands against it."""
+
+    dialect: str
+    config: Any
+    published: int | None  # classes of the checkpoint
+    classes: int | None  # classes to build with
+    plan: Plan
+
+
+def create_pretrained(
+    family: Family,
+    name: str,
+    weights: str | Path | keras.Model,
+    *,
+    task: Task | None,
+    classes: int | None,
+    overrides: Mapping[str, Any],
+) -> keras.Model:
+    """`zoo.create` with weights: the variant's architecture, the checkpoint's conventions, then the user's options."""
+    checkpoint = _open(family, name, weights)
+    return _load(family, Request(name, family.variants[name], task, classes, overrides), checkpoint)
+
+
+def from_hub(uri: str | Path, *, task: Task | None, classes: int | None, overrides: Mapping[str, Any]) -> keras.Model:
+    """`zoo.from_checkpoint`: family, Config, task and classes from config.json."""
+    path = locate(uri)
+    folder = path if path.is_dir() else path.parent
+    config = hub.read_config(folder)
+    if config is None:
+        raise FileNotFoundError(
+            f"There is no config.json in '{folder}', so nothing says which architecture this is. "
+            "If you know it: zoo.create(name, weights=...)."
+        )
+    checkpoint = Checkpoint(str(uri), open_tensors(path), config)
+    for member in families():
+        family = load_family(member)
+        match = checkpoint.match(family)
+        if match is not None:
+            return _load(
+                family, Request(match.variant, match.config, task or match.task, classes, overrides), checkpoint
+            )
+    said = {key: config[key] for key in ("architecture", "model_type", "architectures") if key in config}
+    raise CheckpointError(
+        f"'{folder}': config.json describes {short(said) if said else 'no architecture'}, which no family here knows."
+    )
+
+
+def _open(family: Family, name: str, weights: str | Path | keras.Model) -> Checkpoint:
+    """What `weights=` means: a live model, a tag of the family, keras://name, or something to locate."""
+    import keras
+
+    if isinstance(weights, keras.Model):
+        return Checkpoint(f"the live model {weights.name!r}", from_keras(weights))
+    if not isinstance(weights, (str, Path)):
+        raise ValueError(f"weights={short(weights)} must be a tag, a URI, a path or a Keras model.")
+    known = {tag: entry for tag, entry in family.pretrained.items() if tag.rpartition(".")[0] == name}
+    entry = known.get(str(weights)) or known.get(f"{name}.{weights}")
+    if entry is not None:
+        return _open_uri(entry.uri, entry.sha256, title=str(weights), dialect=entry.dialect, overrides=entry.overrides)
+    try:
+        return _open_uri(str(weights), title=str(weights))
+    except FileNotFoundError as error:
+        tags = ", ".join(tag.rpartition(".")[2] for tag in known) or "none"
+        raise FileNotFoundError(f"{error} Tags of {name!r}: {tags}. Or give hf://org/repo, a URL or a path.") from None
+
+
+def _open_uri(uri: str, sha256: str = "", **known: Any) -> Checkpoint:
+    """A checkpoint by URI or path, with the config.json beside it where that is a directory in Hub layout."""
+    if uri.startswith("keras://"):
+        return Checkpoint(tensors=from_keras(_keras_application(uri.removeprefix("keras://"))), **known)
+    path = locate(uri, sha256=sha256)
+    folder = path if path.is_dir() else path.parent
+    described = path.is_dir() or path.name == "model.safetensors" or uri.startswith("hf://")
+    return Checkpoint(tensors=open_tensors(path), config=hub.read_config(folder) if described else None, **known)
+
+
+def _keras_application(name: str) -> keras.Model:
+    """A model of keras.applications with its ImageNet weights, by its name in any case."""
+    import keras
+
+    builders = {key.lower(): value for key, value in vars(keras.applications).items() if key[:1].isupper()}
+    if name.lower() not in builders:
+        raise CheckpointError(f"keras.applications has no model {name!r}. It has: {', '.join(sorted(builders))}.")
+    if offline():
+        raise FileNotFoundError(
+            f"'keras://{name}' is fetched by Keras, and HF_HUB_OFFLINE=1 forbids the network. "
+            "Build it yourself from your file, and give the model: weights=keras.applications.X(weights=path)."
+        )
+    return builders[name.lower()](weights="imagenet")
+
+
+def _load(family: Family, request: Request, checkpoint: Checkpoint) -> keras.Model:
+    """Find the dialect that fits, read all values, and only then build the model and assign them."""
+    tried: list[Attempt] = []
+    skeletons: dict[tuple[Any, int | None], keras.Model] = {}
+    for dialect in [checkpoint.dialect] if checkpoint.dialect else family.dialects:
+        tried.append(_attempt(family, request, checkpoint, dialect, skeletons))
+        if not tried[-1].plan.problems:
+            break
+    best = min(tried, key=lambda attempt: attempt.plan.problems)
+    if best.plan.problems:
+        raise WeightsMismatch(_mismatch(request, checkpoint, best, tried=tried, match=checkpoint.match(family)))
+    arrays = read(best.plan, checkpoint.tensors)
+    model = build(family, best.config, name=request.name, task=request.task, classes=best.classes)
+    assign(model, arrays)
+    if best.plan.kept:
+        heads = ", ".join(dict.fromkeys(name.rpartition("/")[0] for name in best.plan.kept))
+        had = f"{best.published:,} classes" if best.published else "no classifier"
+        logger.warning(
+            "%s: %s is freshly initialized for %d classes; the checkpoint has %s.", model.name, heads, best.classes, had
+        )
+    return model
+
+
+def _attempt(
+    family: Family,
+    request: Request,
+    checkpoint: Checkpoint,
+    name: str,
+    skeletons: dict[tuple[Any, int | None], keras.Model],
+) -> Attempt:
+    """Compare shapes in one dialect. `skeletons` are models to share, without variables, by (Config, classes)."""
+    dialect = family.dialects[name]
+    published = _published_classes(dialect, checkpoint.tensors)
+    fresh = request.classes is not None and request.classes != published
+    classes, keep = (request.classes, (LOGITS,)) if fresh else (published, ())
+    match = checkpoint.match(family)
+    described = {field: getattr(match.config, field) for field in family.conventions} if match else {}
+    conventions = {**dialect.overrides, **described, **checkpoint.overrides}
+    config = configure(configure(request.config, **conventions), **request.overrides)
+    key = (config, classes or family.classes)
+    if key not in skeletons:
+        skeletons[key] = _skeleton(family, config, request, classes)
+    plan = make_plan(skeletons[key], checkpoint.tensors.shapes, dialect, keep=keep)
+    return Attempt(name, config, published, classes, plan)
+
+
+def _skeleton(family: Family, config: Any, request: Request, classes: int | None) -> keras.Model:
+    """The model without its variables' values: only shapes, so that any size costs no memory."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        return build(family, config, name=request.name, task=request.task, classes=classes)
+
+
+def _published_classes(dialect: Dialect, tensors: Tensors) -> int | None:
+    """The length of the classifier's bias in the checkpoint, or None if it has no classifier.
+
+    Raises:
+        CheckpointError: no classifier is of that length.
+    """
+    source = dialect.source("head_logits", "Dense", "bias")
+    shape = tensors.shapes.get(source.names[0]) if source else None
+    if not shape:
+        return None
+    if not 1 <= shape[0] <= _MOST_CLASSES:
+        raise CheckpointError(
+            f"The classifier of the checkpoint has {shape[0]:,} classes; 1 to {_MOST_CLASSES:,} can be."
+        )
+    return shape[0]
+
+
+def _mismatch(
+    request: Request, checkpoint: Checkpoint, best: Attempt, *, tried: Sequence[Attempt], match: HubMatch | None
+) -> str:
+    others = ", ".join(repr(attempt.dialect) for attempt in tried if attempt is not best)
+    compared = f"Compared with the names of {best.dialect!r}" + (f"; also tried: {others}." if others else ".")
+    described = f" Its config.json describes {match.variant!r}." if match and match.variant != request.name else ""
+    return (
+        f"The checkpoint {checkpoint.title!r} does not fit {request.name!r}; nothing was loaded. "
+        f"{best.plan.report()} {compared}{described}"
+    )

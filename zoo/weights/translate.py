@@ -1,0 +1,155 @@
+"""The strict engine: every variable of a model from a checkpoint, all of them or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.weights.dialect import Dialect, Source
+from zoo.weights.errors import WeightsMismatch
+from zoo.weights.layouts import Shape
+from zoo.weights.read import Tensors
+from zoo.weights.report import fold
+
+if TYPE_CHECKING:
+    import keras
+
+LOGITS = r"(?:.*\.)?head_logits(?:_.*)?"  # layer paths of classifiers, all that depends on the number of classes
+
+
+@dataclass
+class Plan:
+    """What a dialect would assign to a model, and everything in the checkpoint's shapes that stands against it."""
+
+    sources: dict[str, tuple[Source, Shape]] = field(default_factory=dict)  # by variable, such as 'stem_conv/kernel'
+    kept: list[str] = field(default_factory=list)  # variables left as they are, as asked
+    missing: list[str] = field(default_factory=list)
+    looked_for: str = ""  # the first tensor that was not there
+    misshapen: dict[str, str] = field(default_factory=dict)  # variable -> what is wrong with it
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> int:
+        """How many variables and tensors do not fit."""
+        return len(self.missing) + len(self.misshapen) + len(self.unused)
+
+    def report(self) -> str:
+        """The problems in one paragraph, layer indices folded, with what to do if that can be told."""
+        parts = []
+        if self.missing:
+            looked = f" (first looked for {self.looked_for!r})" if self.looked_for else ""
+            parts.append(f"Missing {len(self.missing)}: {fold(self.missing)}{looked}.")
+        if self.misshapen:
+            example = next(iter(self.misshapen.values()))
+            parts.append(f"Misshapen {len(self.misshapen)}: {fold(self.misshapen)} ({example}).")
+        if self.unused:
+            parts.append(f"Not used {len(self.unused)}: {fold(self.unused)}.")
+        return " ".join([*parts, *self._advice()])
+
+    def _advice(self) -> Iterator[str]:
+        if not self.sources and not self.misshapen:
+            yield "No tensor has a name that is known here: it is a checkpoint of another architecture or publisher."
+        elif self.missing and not self.misshapen and not self.unused:
+            if all(re.fullmatch(LOGITS, name.rpartition("/")[0]) for name in self.missing):
+                yield "It has no classifier: give classes=N for a fresh one, or task='features'."
+            elif all(name.endswith("/bias") for name in self.missing):
+                yield "A checkpoint without convolution biases needs conv_bias=False."
+
+
+def translate(
+    model: keras.Model, tensors: Mapping[str, np.ndarray], dialect: Dialect, *, keep: Iterable[str] = ()
+) -> None:
+    """Assign every weight of `model` from `tensors`, except the layers whose path matches a regex of `keep`.
+
+    Raises:
+        WeightsMismatch: a tensor is missing, misshapen, not finite or left over; nothing was assigned.
+    """
+    opened = tensors if isinstance(tensors, Tensors) else Tensors.of(tensors)
+    plan = make_plan(model, opened.shapes, dialect, keep=keep)
+    if plan.problems:
+        raise WeightsMismatch(f"The checkpoint does not fit {model.name!r}; nothing was loaded. {plan.report()}")
+    assign(model, read(plan, opened))
+
+
+def make_plan(model: keras.Model, shapes: Mapping[str, Shape], dialect: Dialect, *, keep: Iterable[str] = ()) -> Plan:
+    """What a dialect would assign to `model`, from the shapes of the tensors alone: nothing is read."""
+    plan = Plan()
+    used: set[str] = set()
+    paths: set[str] = set()
+    for layer_class, path, variable in variables(model):
+        paths.add(path)
+        source = dialect.source(path, layer_class, variable.name)
+        names = source.names if source else ()
+        if any(re.fullmatch(pattern, path) for pattern in keep):
+            plan.kept.append(variable.path)
+        elif source is None or not all(name in shapes for name in names):
+            plan.missing.append(variable.path)
+            plan.looked_for = plan.looked_for or next((name for name in names if name not in shapes), "")
+        else:
+            _plan_variable(plan, variable, source, shapes)
+        used.update(names)
+    for name in shapes:
+        ignored = any(re.fullmatch(pattern, name) for pattern in dialect.ignore)
+        if name not in used and not ignored and not dialect.is_unused_head(name, paths):
+            plan.unused.append(name)
+    return plan
+
+
+def _plan_variable(plan: Plan, variable: keras.Variable, source: Source, shapes: Mapping[str, Shape]) -> None:
+    """Put one variable into the plan if its tensors would come out in its shape."""
+    shape = tuple(variable.shape)
+    try:
+        hollow = [np.broadcast_to(np.float32(0), shapes[name]) for name in source.names]  # a shape without memory
+        fits = source.array(hollow, shape).shape == shape
+    except (ValueError, IndexError):  # a transpose or split that this shape does not have
+        fits = False
+    if fits:
+        plan.sources[variable.path] = (source, shape)
+    else:
+        found = ", ".join(f"{fold([name])!r} {tuple(shapes[name])}" for name in source.names)
+        plan.misshapen[variable.path] = f"{variable.path} takes {shape}, the checkpoint has {found}"
+
+
+def read(plan: Plan, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The array for each variable of a plan without problems, in float32.
+
+    Raises:
+        WeightsMismatch: a tensor holds NaN, infinity or no floating-point numbers at all.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    unusable: list[str] = []
+    for ours, (source, shape) in plan.sources.items():
+        parts = [tensors[name] for name in source.names]
+        if all(map(_is_usable, parts)):
+            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
+                arrays[ours] = source.array(parts, shape).astype("float32", copy=False)
+        if ours not in arrays or not np.isfinite(arrays[ours]).all():
+            unusable += source.names
+    if unusable:
+        raise WeightsMismatch(
+            f"The checkpoint does not hold finite floating-point numbers in {len(unusable)} tensors: {fold(unusable)}. "
+            "Nothing was loaded. The file is damaged, or its training had diverged."
+        )
+    return arrays
+
+
+def _is_usable(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Move what `read` gave into the variables of `model`; each array is let go once it is assigned."""
+    for _, _, variable in variables(model):
+        if variable.path in arrays:
+            variable.assign(arrays.pop(variable.path))
+
+
+def variables(model: keras.Model) -> Iterator[tuple[str, str, keras.Variable]]:
+    """(layer class, layer path, variable) of every weight, in graph order; random states are no weights."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+            yield type(layer).__name__, variable.path.rpartition("/")[0], variable
