@@ -55,7 +55,7 @@ def policy(name: Augmentation, pixels: Pixels, *, flip: bool) -> Policy:
     It takes what `decoding.scaled` gives, (H, W, 3) in 0..255, and a seed of two int32; it gives
     (h, w, 3) float32, 0..255.
 
-    - none: the centre crop that evaluation sees, never mirrored;
+    - none: the center crop that evaluation sees, never mirrored;
     - light: a crop of the model's size anywhere, mirrored, brightness and contrast within 10 %;
     - standard: a crop of 35 to 100 % of the area, resized, mirrored, all colors.
 

@@ -45,22 +45,25 @@ class Bundle:
         return Scores.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def prepare(run: Run, *, overwrite: bool) -> None:
-    """Make room for a run's result and write down what is run.
+def check_room(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write a run's result where something else is.
 
     Raises:
         FileExistsError: something is there already, and `overwrite` is not set, or it is no result of a run.
     """
-    out = run.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / "run.json").is_file():
-            raise FileExistsError(f"'{out}' holds something that is no result of a run. Choose another --out.")
-        if not overwrite:
-            raise FileExistsError(
-                f"'{out}' holds the result of a run already. Choose another --out, or --overwrite it."
-            )
-        shutil.rmtree(out)
-    write_text(out / "run.json", run.to_json())
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "run.json").is_file():
+        raise FileExistsError(f"'{out}' holds something that is no result of a run. Choose another --out.")
+    if not overwrite:
+        raise FileExistsError(f"'{out}' holds the result of a run already. Choose another --out, or --overwrite it.")
+
+
+def prepare(run: Run) -> None:
+    """Clear the place for a run's result, and write down what is run."""
+    if run.out.exists():
+        shutil.rmtree(run.out)
+    write_text(run.out / "run.json", run.to_json())
 
 
 def save(

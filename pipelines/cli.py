@@ -47,7 +47,7 @@ def list_models(
         raise ValueError(f"No model matches {pattern!r}. All of them: zoo list.")
     for entry in found:
         height, width = entry.size
-        tags = ", ".join(tag.name.rpartition(".")[2] for tag in entry.tags)
+        tags = ", ".join(tag.name for tag in entry.tags)
         table.add_row(entry.name, entry.family, f"{height} x {width}", f"{entry.parameters:,}", tags)
     out.print(table)
 
@@ -240,7 +240,7 @@ def _usual_weights(model: str) -> str | None:
     from zoo.core import catalog
 
     tags = {entry.name: [tag.name for tag in entry.tags] for entry in catalog.entries()}
-    return "bundled" if f"{model}.bundled" in tags.get(model, ()) else None
+    return "bundled" if "bundled" in tags.get(model, ()) else None
 
 
 def _print_scores(scores) -> None:

@@ -28,7 +28,7 @@ _IFD_ENTRY = 12  # bytes
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """The pixels of one encoded image, (H, W, 3) uint8, upright.
 
-    Takes a scalar string: JPEG (grey, CMYK, any EXIF orientation), PNG (grey, palette, 16 bit; alpha
+    Takes a scalar string: JPEG (gray, CMYK, any EXIF orientation), PNG (gray, palette, 16 bit; alpha
     is dropped), BMP (8 bit with palette, 24, 32 bit), GIF (first frame) and WebP (not animated).
 
     Raises:
@@ -64,7 +64,7 @@ def decoder(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
 def resize_and_crop(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     """The image as evaluation and prediction see it: (H, W, 3) -> (h, w, 3) float32, whole numbers 0..255.
 
-    The short side becomes size / crop, the centre is kept: torchvision's and timm's way, which the
+    The short side becomes size / crop, the center is kept: torchvision's and timm's way, which the
     published weights were measured with. Whole numbers because theirs, and every uint8 client's, are.
     """
     size = _covering(image, _enlarged(pixels, pixels.crop))
@@ -131,7 +131,7 @@ def _covering(image: tf.Tensor, goal: tuple[int, int]) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    # Pillow's and torchvision's DCT; TensorFlow's default is 1.5 grey levels off on average.
+    # Pillow's and torchvision's DCT; TensorFlow's default is 1.5 gray levels off on average.
     image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     turned = _exif_orientation(encoded)
     return tf.cond(turned > 1, lambda: _upright(image, turned), lambda: image)

@@ -53,7 +53,7 @@ def training_set(
 
 
 def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budget: int | None = 0) -> tf.data.Dataset:
-    """Batches in order, resized and centre-cropped; the last one may be smaller.
+    """Batches in order, resized and center-cropped; the last one may be smaller.
 
     Give a set that is read every epoch a `cache_budget`, as in `training_set`.
     """

@@ -93,21 +93,22 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
+    bundle.check_room(run.out, overwrite=overwrite)
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
     data = sources.load(run.data, seed=run.seed)
     with hardware.scope(run.hardware) as strategy:
-        _check_batch(run.batch, strategy)
+        batch = _fitting_batch(run.batch, len(data.train), devices=strategy.num_replicas_in_sync)
         model = zoo.create(
             run.model, weights=run.weights, classes=len(data.classes), size=run.data.size, **run.overrides
         )
-    bundle.prepare(run, overwrite=overwrite)
+    bundle.prepare(run)
     pixels = pixels_of(model)
     history = fit(
         model,
         run.phases,
         images.training_set(
-            data.train, pixels, batch=run.batch, seed=run.seed, augment=run.data.augment, flip=run.data.mirrors
+            data.train, pixels, batch=batch, seed=run.seed, augment=run.data.augment, flip=run.data.mirrors
         ),
         images.evaluation_set(data.validation, pixels, batch=run.batch, cache_budget=None)
         if len(data.validation)
@@ -122,11 +123,14 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     )
 
 
-def _check_batch(batch: int, strategy: tf.distribute.Strategy) -> None:
-    devices = strategy.num_replicas_in_sync
+def _fitting_batch(batch: int, images: int, *, devices: int) -> int:
+    """The batch, or what there is to fill one, in equal parts for all devices."""
     if batch % devices:
         near = max(devices, batch // devices * devices)
         raise ValueError(f"A batch of {batch} does not divide over {devices} devices; use {near} or {near + devices}.")
+    if images < devices:
+        raise ValueError(f"{images} training images do not fill a batch on {devices} devices; use fewer devices.")
+    return min(batch, images // devices * devices)
 
 
 def _count_batches(dataset: tf.data.Dataset) -> int:

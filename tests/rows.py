@@ -31,7 +31,7 @@ _HF_VIT = {"width": 64, "depth": 3, "heads": 4, "mlp_width": 128}
 
 def _mobilenet(variant: str, parameters: int, *packs: str, **needing_options: Mapping[str, Any]) -> Row:
     stages = MOBILENET.variants[variant].stages
-    tiny = {"stages": (*stages[:3], stages[-1]), "size": 32}
+    tiny = {"stages": (stages[0], stages[2], stages[-1]), "size": 32}
     return Row(variant, parameters, tiny, {**{pack: {} for pack in packs}, **needing_options})
 
 
@@ -86,7 +86,7 @@ def _rows() -> Iterator[Row]:
         hf_vit_model=_HF_VIT,
         extra_hf_vit={"width": 48, "depth": 2, "heads": 6, "mlp_width": 100, "patch": 8},
     )
-    yield _vit("vit_small8", 21_670_272, patch=8)
+    yield _vit("vit_small8", 22_055_272, patch=8)
     yield _vit("vit_small16", 22_050_664, "timm_vit_small_patch16_224")
     yield _vit("vit_small32", 22_878_952, patch=32)
     yield _vit("vit_base8", 86_576_872, patch=8)
@@ -94,7 +94,7 @@ def _rows() -> Iterator[Row]:
     yield _vit("vit_base32", 88_224_232, patch=32)
     yield _vit("vit_large14", 304_203_752, patch=14)
     yield _vit("vit_large16", 304_326_632)
-    yield _vit("vit_large32", 305_510_400, patch=32)
+    yield _vit("vit_large32", 306_535_400, patch=32)
     yield _vit("deit_tiny16", 5_717_416)
     yield _vit("deit_small16", 22_050_664)
     yield _vit("deit_base16", 86_567_656)

@@ -30,7 +30,7 @@ def test_python_blocks_run(number, tmp_path):
 def test_both_levels_take_few_lines():
     levels = [block for block in BLOCKS if "train(" in block or "fit(" in block]
     assert len(levels) == 2
-    assert all(len([line for line in block.splitlines() if line.strip()]) <= 15 for block in levels)
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= 10 for block in levels)
 
 
 def test_linked_files_exist():

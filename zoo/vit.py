@@ -46,9 +46,10 @@ class Config:
 
 def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:
     """(B, H, W, 3) -> logits (B, classes), or tokens (B, T, D), and with a pooler a dict of tokens and pooled."""
+    patches = _patches(config)
     image, x = image_input(config.pixels)
     x = layers.Conv2D(config.width, config.patch, config.patch, name="stem_patches")(x)
-    x = layers.Reshape((_patches(config), config.width), name="stem_tokens")(x)
+    x = layers.Reshape((patches, config.width), name="stem_tokens")(x)
     if config.distilled:
         x = ClassToken(name="stem_distillation_token")(x)
     x = ClassToken(name="stem_class_token")(x)

@@ -176,7 +176,31 @@ def answer(model: torch.nn.Module, image: torch.Tensor) -> np.ndarray:
     return getattr(output, "logits", output).numpy()
 
 
+def photo_answers() -> dict[str, Any]:
+    """What torchvision's MobileNetV2 says of scikit-learn's two photos, with the weights that we bundle."""
+    import torchvision
+    from torchvision.models import MobileNet_V2_Weights
+
+    tensors = load_file(packs.FOLDER.parents[2] / "zoo/weights/bundled/mobilenet_v2.tv_in1k.float16.safetensors")
+    model = torchvision.models.mobilenet_v2().eval()
+    model.load_state_dict({name: torch.from_numpy(array).float() for name, array in tensors.items()}, strict=False)
+    labels = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
+    answers = {}
+    for name in ("china", "flower"):
+        image = (packs.photo(name) / 255 - IMAGENET["mean"]) / IMAGENET["std"]
+        with torch.no_grad():
+            logits = answer(model, torch.from_numpy(image.transpose(2, 0, 1)[None]).float())[0]
+        top5 = np.argsort(-logits)[:5].tolist()
+        answers[name] = {
+            "top5": top5,
+            "labels": [labels[index] for index in top5],
+            "logits": [float(f"{logits[index]:.7g}") for index in top5],
+            "first8": [float(f"{value:.7g}") for value in logits[:8]],
+        }
+    return answers
+
+
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or RECIPES:
-        text = json.dumps(make_pack(wanted, RECIPES[wanted]))
-        (packs.FOLDER / f"{wanted}.json").write_text(text + "\n", encoding="utf-8")
+    for wanted in sys.argv[1:] or (*RECIPES, "photos"):
+        values = photo_answers() if wanted == "photos" else make_pack(wanted, RECIPES[wanted])
+        (packs.FOLDER / f"{wanted}.json").write_text(json.dumps(values) + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ class Pack:
 
 def names() -> tuple[str, ...]:
     """All packs, by name."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "real_weights"))
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "photos"))
 
 
 def load(name: str) -> Pack:
@@ -99,6 +99,18 @@ def load(name: str) -> Pack:
         weight_overrides=tuple((pattern, kind) for pattern, kind in values["weight_overrides"]),
         **{field: values[field] for field in ("inputs", "outputs", "tolerance", "weights_digest")},
     )
+
+
+def photo(name: str) -> np.ndarray:
+    """A photo of scikit-learn's, its short side resized to 256 and its centre of 224 cut out: (224, 224, 3), RGB."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    image = Image.fromarray(load_sample_image(f"{name}.jpg"))
+    scale = 256 / min(image.size)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = ((side - 224) // 2 for side in image.size)
+    return np.asarray(image.crop((left, top, left + 224, top + 224)))
 
 
 def digest(weights: Mapping[str, np.ndarray]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures that the image tests write: patterns whose every pixel differs from its neighbours."""
+"""Pictures that the image tests write: patterns whose every pixel differs from its neighbors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def pattern(height: int = 20, width: int = 30, *, phase: float = 0.0) -> np.ndarray:
-    """(height, width, 3) uint8, smooth, neither symmetric nor grey."""
+    """(height, width, 3) uint8, smooth, neither symmetric nor gray."""
     y, x = np.mgrid[:height, :width]
     waves = [60 * np.sin(x / 7 + channel + phase) + 60 * np.cos(y / 5 - channel) + 128 for channel in range(3)]
     return np.stack(waves, axis=-1).astype(np.uint8)

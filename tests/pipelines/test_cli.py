@@ -73,6 +73,17 @@ def test_predict_names_the_classes(finished, tmp_path):
     assert len(zoo("predict", finished, *names, "--top", 1, cwd=tmp_path).splitlines()[1].split("┃")) == 4
 
 
+def test_every_exported_form_predicts_the_same(finished, tmp_path):
+    text = zoo("export", finished)
+    forms = ["saved_model", "float32.tflite", "float16.tflite", "dynamic.tflite", "int8.tflite"]
+    assert all(form in text for form in forms)
+    assert all(f"`{form}`" in (finished / "README.md").read_text() for form in forms)
+    image = next((finished.parent / "colours" / "red").iterdir())
+    words = [zoo("predict", form, image, "--top", 1).split() for form in (finished, *(finished / f for f in forms))]
+    best = [line[line.index("│", 2) + 1] for line in words]
+    assert best == ["red"] * 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -87,7 +87,7 @@ def oriented(orientation: int, *, order: str = "<", tags_before: int = 0, length
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(decode, orientation, order):
+def test_exif_orientation_is_honored(decode, orientation, order):
     jpeg = oriented(orientation, order=order, tags_before=orientation % 3)
     wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))
     np.testing.assert_array_equal(decode(jpeg), np.asarray(wanted))

@@ -104,7 +104,7 @@ def test_training_batches_are_all_of_one_size(examples):
     assert [len(label) for _, label in few.as_numpy_iterator()] == [3]
 
 
-def test_two_replicas_get_all_images_of_a_batch_without_a_warning(examples, capfd):
+def test_a_strategy_gets_all_images_without_a_warning(examples, capfd):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     dataset = images.training_set(examples, PIXELS, batch=11, seed=0, augment="none")
     shared = strategy.experimental_distribute_dataset(dataset)

@@ -123,7 +123,9 @@ def headless():
 
 def test_a_checkpoint_without_a_classifier(tmp_path, caplog):
     hub_directory(tmp_path, tensors=headless())
-    with pytest.raises(WeightsMismatch, match=r"head_logits/bias.*no classifier: give classes=N .*task='features'"):
+    with pytest.raises(
+        WeightsMismatch, match=r"head_logits/\{kernel,bias\}.*no classifier: give classes=N .*task='features'"
+    ):
         zoo.create("resnet18", weights=tmp_path, **TINY)
     assert zoo.create("resnet18", weights=tmp_path, task="features", **TINY).output_shape == (None, 1, 1, 64)
     assert zoo.create("resnet18", weights=tmp_path, classes=4, **TINY).output_shape == (None, 4)
@@ -196,7 +198,6 @@ def test_weights_that_are_no_weights():
         zoo.create("resnet50", weights="keras")  # conftest sets HF_HUB_OFFLINE
 
 
-@pytest.mark.slow
 def test_a_live_keras_model_gives_its_own_logits():
     """keras.applications normalizes BGR outside the model, strides the first convolution and has biases."""
     theirs = keras.applications.ResNet50(weights=None, classes=7, input_shape=(64, 64, 3), classifier_activation=None)
@@ -246,7 +247,7 @@ ATTACKS = {
 
 
 def test_absurd_numbers_are_refused_without_memory(tmp_path):
-    """In a process of its own, for its peak of memory: a resnet50 head of 900,000 classes would be 7 GB."""
+    """In a process of its own, for its peak of memory: a resnet18 head of 900,000 classes would be 1.8 GB."""
     for name, (config, tensors) in ATTACKS.items():
         hub_directory(
             tmp_path / name, config=config, tensors=None if tensors is None else {**torch_resnet(), **tensors}
@@ -260,7 +261,7 @@ def test_absurd_numbers_are_refused_without_memory(tmp_path):
         before = peak()
         for name in {list(ATTACKS)!r}:
             try:
-                zoo.create("resnet50", weights=os.path.join({str(tmp_path)!r}, name), size=32)
+                zoo.create("resnet18", weights=os.path.join({str(tmp_path)!r}, name), size=32)
                 print(name, "was loaded")
             except CheckpointError:
                 pass
@@ -268,4 +269,4 @@ def test_absurd_numbers_are_refused_without_memory(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip().isdigit(), done.stdout + done.stderr
-    assert int(done.stdout) < 150  # MB, of which two graphs of a resnet50 without variables take most
+    assert int(done.stdout) < 150  # MB, most of it the graphs without variables
