@@ -31,27 +31,26 @@ class Limit:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The limits of all formats. The numbers in brackets were measured on MobileNetV2.
+    """The limits of all formats. The numbers in brackets are those of the bundled ImageNet MobileNetV2.
 
-    exact: SavedModel and float32 TFLite of a float32 model, which differ by rounding (3e-6).
-    reduced: the same of a model that computes in bfloat16 or float16. Files compute in float32, so
-    they differ from such a model by its own rounding, not by theirs.
-    float16: weights rounded to 11 bits (9e-4).
-    quantized: dynamic and int8; differences of single logits are normal (3e-2 to 1), so these are
-    held to their noise (1e-2 to 2e-1) and their answers.
+    exact: SavedModel and float32 TFLite, which differ by the order of additions (1e-5).
+    float16: weights rounded to 11 bits (7e-2).
+    quantized: dynamic and int8. Single logits differ much, so these are held to their noise (0.07 and
+    0.36) and their answers. A model that wavers between 1,000 classes may well not pass as int8.
+    reduced: a Keras model that computes in bfloat16 or float16 against its files, which do not. They are
+    held to the other limits against the same model in float32; this is for what Keras itself
+    rounds (noise 0.09 in bfloat16, 0.009 in float16).
     """
 
     exact: Limit = Limit(agreement=1.0, difference=1e-3)
-    reduced: Limit = Limit(agreement=0.98, difference=0.2)
-    float16: Limit = Limit(agreement=0.99, difference=0.03)
+    float16: Limit = Limit(agreement=0.99, difference=0.2)
     quantized: Limit = Limit(agreement=0.9, noise=0.5, accuracy_drop=0.03)
+    reduced: Limit = Limit(agreement=0.95, noise=0.3, accuracy_drop=0.03)
 
-    def limit(self, form: Format, *, reduced: bool) -> Limit:
-        """The limit of a format, for a Keras model that computes in float32 or in `reduced` precision."""
+    def limit(self, form: Format) -> Limit:
+        """The limit of a format against Keras in float32."""
         if form in ("dynamic", "int8"):
             return self.quantized
-        if reduced:
-            return self.reduced
         return self.float16 if form == "float16" else self.exact
 
 

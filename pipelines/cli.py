@@ -100,6 +100,9 @@ def fit(
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the first phase.")] = None,
     batch: Annotated[int, typer.Option(help="Images a step, over all devices.")] = 32,
     size: Annotated[int | None, typer.Option(help="Image size in pixels; the model's own if not given.")] = None,
+    crop: Annotated[
+        float | None, typer.Option(help="Share that the centre crop keeps, 1 for all; the model's own if not given.")
+    ] = None,
     augment: Annotated[str, typer.Option(help="none, light or standard.")] = "light",
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror images while training.")] = None,
     validation: Annotated[str | None, typer.Option(help="A validation folder, CSV or tfds split of its own.")] = None,
@@ -129,6 +132,7 @@ def fit(
             validation=validation,
             test=test,
             size=size,
+            crop=crop,
             augment=augment,  # type: ignore[arg-type]  # Images checks it
             flip=flip,
             skip_corrupt=skip_corrupt,

@@ -87,7 +87,8 @@ def served_pixels(model: keras.Model) -> Pixels:
 
 def computes_in_float32(model: keras.Model) -> bool:
     """Whether no layer of the model computes in half precision."""
-    return not any(layer.compute_dtype in HALF for layer in model._flatten_layers())
+    layers = (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
+    return not any(layer.compute_dtype in HALF for layer in layers)
 
 
 def float32_twin(model: keras.Model) -> keras.Model:

@@ -101,7 +101,13 @@ def export(
     if not np.isfinite(logits).all():
         raise ValueError(f"The logits of {model.name!r} are not all finite numbers: its training has diverged.")
     proof = Proof(
-        model=model, classes=classes, images=images, labels=labels, logits=logits, tolerance=tolerance or Tolerance()
+        model=model,
+        twin=convert.float32_twin(model),
+        classes=classes,
+        images=images,
+        labels=labels,
+        logits=logits,
+        tolerance=tolerance or Tolerance(),
     )
     with _workspace(out) as workspace:
         try:
@@ -116,11 +122,16 @@ def export(
 
 
 def _convert(
-    model: keras.Model, formats: Sequence[Format], workspace: Path, *, classes: tuple[str, ...], calibration
-) -> dict[Format, str]:
+    model: keras.Model,
+    formats: Sequence[Format],
+    workspace: Path,
+    *,
+    classes: tuple[str, ...],
+    calibration: np.ndarray | None,
+) -> dict[str, str]:
     """Makes all files in the workspace; what went wrong, by format."""
     model.save(workspace / convert.MODEL)
-    if "int8" in formats:
+    if calibration is not None:
         np.save(workspace / convert.CALIBRATION, calibration)
     Job(tuple(formats), classes, _modules(model)).write(workspace)
     ending = child.run("pipelines.convert", workspace)
@@ -134,7 +145,7 @@ def _convert(
 
 
 def _checked(
-    proof: Proof, formats: Sequence[Format], workspace: Path, failures: dict[Format, str]
+    proof: Proof, formats: Sequence[Format], workspace: Path, failures: dict[str, str]
 ) -> tuple[ExportedFile, ...]:
     """The files that were made, measured.
 

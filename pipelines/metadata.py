@@ -74,7 +74,7 @@ def associated_files(classes: Sequence[str], pixels: Pixels) -> dict[str, str]:
     """The text files that go into every exported form, by name."""
     return {
         LABELS: "".join(f"{label}\n" for label in classes),
-        PIXELS: json.dumps(dataclasses.asdict(pixels)) + "\n",
+        PIXELS: json.dumps({**dataclasses.asdict(pixels), "size": pixels.shape}) + "\n",
     }
 
 
@@ -96,7 +96,7 @@ def read_pixels(path: str | Path) -> Pixels:
         ValueError: it does not say.
     """
     values = json.loads(_associated_text(path, PIXELS))
-    return Pixels(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return Pixels(**{**values, **{name: tuple(values[name]) for name in ("size", "mean", "std")}})
 
 
 def _associated_text(path: str | Path, member: str) -> str:
@@ -119,7 +119,7 @@ def _associated_text(path: str | Path, member: str) -> str:
 class _AlignedBuilder(flatbuffers.Builder):
     """Puts byte vectors on 16-byte boundaries: the schema demands it of weights, the generated code forgets it."""
 
-    def CreateNumpyVector(self, x):
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
         if x.dtype == np.uint8:
             self.Prep(16, x.nbytes)
         return super().CreateNumpyVector(x)

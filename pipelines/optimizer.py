@@ -27,7 +27,7 @@ def build(model: keras.Model, groups: Groups, phase: Phase, *, steps: int) -> ke
     optimizer: keras.optimizers.Optimizer = keras.optimizers.MultiOptimizer(
         keras.optimizers.OptimizerMap(output, by_path)
     )
-    if model.dtype_policy.name == "mixed_float16":
+    if any(layer.compute_dtype == "float16" for layer in model._flatten_layers()):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -26,7 +26,8 @@ class ExportedFile:
     """One format: where it is, how big and fast, and how far from Keras.
 
     `logit_difference` is the largest, in the logits' unit; `relative_difference` the same as a
-    share of the standard deviation of Keras' logits. `milliseconds` are for one image.
+    share of the standard deviation of Keras' logits; `noise` as in `Limit`. `milliseconds` are for
+    one image on two threads.
     """
 
     format: Format
@@ -34,6 +35,7 @@ class ExportedFile:
     megabytes: float
     logit_difference: float
     relative_difference: float
+    noise: float
     agreement: float
     accuracy: float | None
     milliseconds: float
@@ -51,9 +53,13 @@ def keras_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The test images and Keras' own logits for them; `check` holds files against these."""
+    """The test images and Keras' own logits for them; `check` holds files against these.
+
+    `twin` is the model in float32: the model itself, unless that computes in half precision.
+    """
 
     model: keras.Model
+    twin: keras.Model
     classes: tuple[str, ...]
     images: np.ndarray
     labels: np.ndarray | None
@@ -68,8 +74,8 @@ class Proof:
         """
         path = directory / file_name(form)
         answers, milliseconds = self._saved_model(path) if form == "saved_model" else self._tflite(path)
-        agreement = self._agreement(form, answers)
-        if problems := agreement.problems(self._limit(form)):
+        agreement, problems = self._compared(form, answers)
+        if problems:
             raise ExportError("; ".join(problems))
         return ExportedFile(
             format=form,
@@ -77,16 +83,23 @@ class Proof:
             megabytes=_megabytes(path),
             logit_difference=agreement.logit_difference,
             relative_difference=agreement.difference,
+            noise=agreement.noise,
             agreement=agreement.agreement,
             accuracy=agreement.accuracy,
             milliseconds=milliseconds,
         )
 
-    def _limit(self, form: Format) -> Limit:
-        return self.tolerance.limit(form, reduced=not convert.computes_in_float32(self.model))
-
-    def _agreement(self, form: Format, answers: np.ndarray) -> Agreement:
-        return compare(answers, self.logits, labels=self.labels, limit=self._limit(form))
+    def _compared(self, form: Format, answers: np.ndarray) -> tuple[Agreement, list[str]]:
+        """How far the answers are from the model's, and what is too far."""
+        limit = self.tolerance.limit(form)
+        if self.twin is self.model:
+            agreement = compare(answers, self.logits, labels=self.labels, limit=limit)
+            return agreement, agreement.problems(limit)
+        in_float32 = compare(answers, keras_logits(self.twin, self.images), labels=self.labels, limit=limit)
+        problems = [f"against the model in float32, {problem}" for problem in in_float32.problems(limit)]
+        rounding = self.tolerance.quantized if limit is self.tolerance.quantized else self.tolerance.reduced
+        agreement = compare(answers, self.logits, labels=self.labels, limit=rounding)
+        return agreement, problems + agreement.problems(rounding)
 
     def _tflite(self, path: Path) -> tuple[np.ndarray, float]:
         """Logits, and milliseconds for one image."""
@@ -112,8 +125,8 @@ class Proof:
             raise ExportError(f"TensorFlow alone cannot run it: {ending}")
         with np.load(path.parent / "answers.npz", allow_pickle=False) as archive:
             answers = dict(archive)
-        limit = self._limit("saved_model")
-        as_bytes = compare(answers["bytes_logits"], keras_logits(self.model, raw), labels=None, limit=limit)
+        limit = self.tolerance.exact
+        as_bytes = compare(answers["bytes_logits"], keras_logits(self.twin, raw), labels=None, limit=limit)
         problems = [f"serve_uint8: {problem}" for problem in as_bytes.problems(limit)]
         problems += [f"serve_jpeg: {problem}" for problem in self._served_problems(raw, answers, limit)]
         if problems:
@@ -126,7 +139,7 @@ class Proof:
 
         pixels = convert.served_pixels(self.model)
         seen = np.stack([resize_and_crop(image, pixels).numpy() for image in raw])
-        scores, expected = answers["scores"], _softmax(keras_logits(self.model, seen))
+        scores, expected = answers["scores"], _softmax(keras_logits(self.twin, seen))
         problems = []
         difference = float(np.abs(scores - expected).max())
         if limit.difference is not None and not difference <= limit.difference:

@@ -23,7 +23,7 @@ def fine_tuning(
 
 
 def progressive_unfreezing(
-    *, epochs: int = 2, learning_rate: float = 1e-3, groups: int = 4, rate_decay: float = 0.5, layer_decay: float = 0.8
+    *, epochs: int = 2, learning_rate: float = 1e-3, groups: int = 4, rate_decay: float = 0.7, layer_decay: float = 0.8
 ) -> tuple[Phase, ...]:
     """Train the head, then one more group toward the input in each phase, `epochs` each.
 

@@ -44,6 +44,7 @@ class Images:
     test: str | None = None
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)  # shares of train, validation, test
     size: int | None = None  # pixels; the model's own if not given
+    crop: float | None = None  # share of the image that the centre crop keeps; the model's own if not given
     augment: Augmentation = "light"
     flip: bool | None = None  # mirror left-right while training; not for "digits" unless asked
     skip_corrupt: bool = False
@@ -58,6 +59,8 @@ class Images:
         _check_choice("Images(augment)", self.augment, Augmentation)
         if self.size is not None and not 8 <= self.size <= 4096:
             raise ValueError(f"Images(size={self.size}) must be between 8 and 4096 pixels.")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"Images(crop={self.crop}) must be over 0 and at most 1.")
 
     @property
     def mirrors(self) -> bool:

@@ -99,9 +99,9 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     data = sources.load(run.data, seed=run.seed)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run.batch, len(data.train), devices=strategy.num_replicas_in_sync)
-        model = zoo.create(
-            run.model, weights=run.weights, classes=len(data.classes), size=run.data.size, **run.overrides
-        )
+        crop = {} if run.data.crop is None else {"crop": run.data.crop}
+        options = {"size": run.data.size, **crop, **run.overrides}
+        model = zoo.create(run.model, weights=run.weights, classes=len(data.classes), **options)
     bundle.prepare(run)
     pixels = pixels_of(model)
     history = fit(

@@ -21,7 +21,6 @@ from zoo.layers.inverted_residual import Block, Stage, eights, inverted_residual
 from zoo.layers.pixels import image_input
 from zoo.weights import hub
 from zoo.weights.dialect import TORCH, Dialect, Rule
-from zoo.weights.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -134,10 +133,7 @@ _UNIFORM = {"scaling": "uniform", "narrow_stem": True, "epsilon": 1e-3}  # torch
 
 
 def _torchvision_width(config: Mapping[str, Any]) -> float:
-    arguments = config.get("torchvision_args") or {}
-    strange = sorted(set(arguments) - {"width_mult", "num_classes", "dropout"})
-    if strange:
-        raise CheckpointError(f"config.json builds {config['architecture']!r} with options unknown here: {strange}.")
+    arguments = hub.torchvision_arguments(config, known=("width_mult", "dropout"))
     return hub.number(arguments, "width_mult", 0.01, 10.0, default=1.0)
 
 

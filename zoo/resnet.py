@@ -81,6 +81,7 @@ def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     published = hub.published_image_model(config)
     if published is None or published.architecture not in FAMILY.variants:
         return None
+    hub.torchvision_arguments(config)
     found = replace(FAMILY.variants[published.architecture], pixels=published.pixels)
     return published.match(published.architecture, found, head=shapes.get("fc.weight"))
 

@@ -61,14 +61,23 @@ def test_the_weights_are_those_that_the_reference_had(name):
     assert packs.digest(pack.weights()) == pack.weights_digest
 
 
-@pytest.mark.parametrize("name", ["extra_hf_vit", "extra_timm_mobilenetv2_035", "extra_tv_mobilenet_v3_small"])
-def test_one_percent_of_noise_on_any_tensor_is_noticed(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        ("extra_hf_vit", 1),
+        ("extra_timm_mobilenetv2_035", 19),
+        ("extra_tv_mobilenet_v3_small", 19),
+        pytest.param("extra_timm_mobilenetv2_035", 1, marks=pytest.mark.slow),
+        pytest.param("extra_tv_mobilenet_v3_small", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_one_percent_of_noise_on_any_tensor_is_noticed(name, every, tmp_path):
     """So a transpose, a swap or a tensor left out cannot pass: the comparison sees far less."""
     pack = packs.load(name)
     model = zoo.from_checkpoint(pack.write(tmp_path))
     random = np.random.default_rng(0)
     unnoticed = []
-    for variable in model.weights:
+    for variable in model.weights[::every]:
         value = np.array(variable)
         variable.assign(value + 0.01 * value.std() * random.standard_normal(value.shape))
         if _times_tolerance(model, pack) < 1:

@@ -102,7 +102,6 @@ def test_logits_of_another_shape_are_refused(logits):
 
 def test_each_format_has_its_own_limit():
     own = dataclasses.replace(TOLERANCE, quantized=Limit(agreement=0.5))
-    assert own.limit("int8", reduced=False) == own.limit("dynamic", reduced=True) == Limit(agreement=0.5)
-    assert own.limit("saved_model", reduced=False) == own.limit("float32", reduced=False) == TOLERANCE.exact
-    assert own.limit("float16", reduced=False) == TOLERANCE.float16
-    assert own.limit("float32", reduced=True) == own.limit("float16", reduced=True) == TOLERANCE.reduced
+    assert own.limit("int8") == own.limit("dynamic") == Limit(agreement=0.5)
+    assert own.limit("saved_model") == own.limit("float32") == TOLERANCE.exact
+    assert own.limit("float16") == TOLERANCE.float16

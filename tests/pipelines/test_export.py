@@ -17,46 +17,15 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from keras import layers
-from sklearn.datasets import load_digits
 
 from pipelines import convert, decoding, metadata
 from pipelines import export as export_module
+from pipelines.agreement import Tolerance
 from pipelines.convert import Job
 from pipelines.export import FORMATS, ExportError, ExportReport, export
 from pipelines.exported import open_saved_model, predict_file, predict_saved_model
 from pipelines.proof import Proof, file_name, keras_logits
-from zoo.core.family import Pixels
-from zoo.layers.pixels import image_input
-
-PIXELS = Pixels(size=(16, 16), crop=0.875)
-CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "néuf")
-
-
-@keras.saving.register_keras_serializable("tests")
-class Doubled(layers.Layer):
-    """A layer of the user's own, which the converter's process must import this module for."""
-
-    def call(self, x):
-        return 2 * x
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The handwritten digits, 16 x 16 pixels, RGB 0..255."""
-    data = load_digits()
-    grey = np.clip(data.images * 16, 0, 255).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
-    return grey[..., np.newaxis].repeat(3, axis=-1), data.target
-
-
-def convolutional(*, head: layers.Layer | None = None) -> keras.Model:
-    image, x = image_input(PIXELS)
-    x = layers.Conv2D(16, 3, activation="relu", name="stage1_conv")(x)
-    x = layers.DepthwiseConv2D(3, strides=2, name="stage2_conv")(x)
-    x = layers.BatchNormalization(name="stage2_bn")(x)
-    x = layers.Conv2D(32, 3, activation="relu", name="stage3_conv")(x)
-    if head is not None:
-        x = head(x)
-    return keras.Model(image, layers.Dense(10, dtype="float32", name="head_logits")(layers.Flatten()(x)), name="small")
+from tests.pipelines.digits_model import CLASSES, PIXELS, Doubled, convolutional, digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +154,7 @@ def largest_weights(data: bytearray) -> np.ndarray:
     [
         ("float32", lambda weights: weights.view("f4").__imul__(1.01), r"a logit differs by .* \(at most 0.001\)"),
         ("float32", lambda weights: weights.view("f4").__setitem__(3, np.nan), "the logits are not all finite numbers"),
-        ("float16", lambda weights: weights.view("f2").__imul__(1.1), r"a logit differs by .* \(at most 0.03\)"),
+        ("float16", lambda weights: weights.view("f2").__imul__(1.5), r"a logit differs by .* \(at most 0.2\)"),
         (
             "dynamic",
             lambda weights: weights.__setitem__(slice(None), weights[::-1].copy()),
@@ -235,36 +204,6 @@ def test_what_a_killed_export_left_is_removed_and_a_running_one_kept(exported, r
     assert used.exists()
 
 
-def test_operators_that_tflite_lacks_are_named(exported, tmp_path):
-    model = convolutional(head=layers.Resizing(9, 9, interpolation="bicubic"))
-    with pytest.raises(ExportError, match=r"float32.tflite: needs operators .* not have: FlexResizeBicubic\. Replace"):
-        again(exported, tmp_path, "float32", model=model)
-    assert not list(tmp_path.iterdir())
-
-
-def test_weights_too_large_for_float16_are_noticed(exported, tmp_path):
-    model = convolutional()
-    kernel, bias = model.get_layer("head_logits").get_weights()
-    model.get_layer("head_logits").set_weights([kernel * 1e6, bias])
-    with pytest.raises(ExportError) as caught:
-        again(exported, tmp_path, "float32", "float16", model=model)
-    assert "float16.tflite: a logit differs by" in str(caught.value)  # the converter cuts them off at 65504
-    assert "float32.tflite" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_crash_of_the_converter_is_an_error_that_names_the_format(exported, tmp_path):
-    image, x = image_input(PIXELS)
-    x = layers.LSTM(4)(layers.Reshape((16, 48))(x))  # the int8 calibration of a rolled LSTM ends its process
-    model = keras.Model(image, layers.Dense(10)(x))
-    with pytest.raises(
-        ExportError, match=r"(?s)int8\.tflite: the conversion ended with SIG[A-Z]+; it printed:"
-    ) as caught:
-        again(exported, tmp_path, "float32", "int8", model=model, calibration=exported.calibration)
-    assert "float32.tflite" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_model_in_half_precision_is_exported_in_float32(exported, tmp_path, policy):
     keras.config.set_dtype_policy(policy)
@@ -273,76 +212,31 @@ def test_a_model_in_half_precision_is_exported_in_float32(exported, tmp_path, po
     finally:
         keras.config.set_dtype_policy("float32")
     model.set_weights(exported.model.get_weights())
+    full = convolutional()
+    full.set_weights(exported.model.get_weights())
     model.save(tmp_path / convert.MODEL)
     Job(("float32",), CLASSES, ()).write(tmp_path)
     convert.run(tmp_path)
     assert convert.outcomes(tmp_path) == {"float32": None}
 
-    half = keras_logits(model, exported.images)
-    full = convolutional()
-    full.set_weights(model.get_weights())
-    answers = predict_file(tmp_path / "float32.tflite", exported.images)
-    np.testing.assert_allclose(answers, keras_logits(full, exported.images), atol=1e-4)
-    assert np.abs(answers - half).max() > 1e-3  # Keras itself is the one that rounds
-    told = Proof(
+    half, exact = keras_logits(model, exported.images), keras_logits(full, exported.images)
+    twin = convert.float32_twin(model)
+    proof = Proof(
         model=model,
+        twin=twin,
         classes=CLASSES,
         images=exported.images,
-        labels=None,
+        labels=exported.labels,
         logits=half,
-        tolerance=export_module.Tolerance(),
-    ).check("float32", tmp_path)
-    assert told.agreement >= 0.98
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"classes": CLASSES[:9]}, r"'small' has 10 logits, but there are 9 classes: 'zero', "),
-        ({"classes": (*CLASSES[:9], "one")}, "Class names must differ"),
-        ({"classes": (*CLASSES[:9], "a\nb")}, "be one line each"),
-        ({"images": np.full((4, 8, 16, 3), 255)}, r"takes images of shape \(N, 16, 16, 3\), got \(4, 8, 16, 3\)"),
-        ({"images": np.ones((0, 16, 16, 3))}, r"got \(0, 16, 16, 3\)"),
-        ({"images": np.full((200, 16, 16, 3), 0.5)}, r"must be RGB 0..255, but their values go from 0.5 to 0.5"),
-        ({"labels": np.arange(7)}, r"a label from 0 to 9 for each of the 200 images, got \(7,\) from 0 to 6"),
-        ({"labels": np.full(200, 10)}, "from 10 to 10"),
-        ({"formats": ("int8",)}, "int8 needs calibration=: about 100 training images"),
-        ({"formats": ("onnx",)}, r"The formats \['onnx'\] must be some of saved_model, float32"),
-        ({"formats": ()}, "must be some of"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(exported, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        again(exported, tmp_path, *changes.pop("formats", ("float32",)), **changes)
-    assert not list(tmp_path.iterdir())
-
-
-def unfit_models() -> dict[str, keras.Model]:
-    image = keras.Input((16, 16, 3))
-    pooled = layers.GlobalAveragePooling2D()(image)
-    anywhere = keras.Input((None, None, 3))
-    local = type("Local", (Doubled,), {"__module__": "__main__"})
-    return {
-        r"must turn images \(B, H, W, 3\) into logits": keras.Model(image, layers.Conv2D(10, 3)(image)),
-        "takes images .None, None, None, 3.": keras.Model(
-            anywhere, layers.Dense(10)(layers.GlobalAveragePooling2D()(anywhere))
-        ),
-        "ends in a softmax .'last'.": keras.Model(image, layers.Dense(10, activation="softmax", name="last")(pooled)),
-        "The layers Local are defined in the program itself": keras.Model(image, layers.Dense(10)(local()(pooled))),
-    }
-
-
-@pytest.mark.parametrize("message", list(unfit_models()))
-def test_models_that_cannot_be_exported_are_refused(exported, tmp_path, message):
-    with pytest.raises(ValueError, match=message):
-        again(exported, tmp_path, "float32", model=unfit_models()[message])
-
-
-def test_a_diverged_model_is_refused(exported, tmp_path):
-    model = convolutional()
-    model.get_layer("head_logits").bias.assign(np.full(10, np.nan))
-    with pytest.raises(ValueError, match="'small' are not all finite numbers: its training has diverged"):
-        again(exported, tmp_path, "float32", model=model)
+        tolerance=Tolerance(),
+    )
+    np.testing.assert_array_equal(keras_logits(twin, exported.images), exact)
+    told = proof.check("float32", tmp_path)
+    assert told.logit_difference == pytest.approx(np.abs(exact - half).max(), rel=0.01)  # Keras is the one that rounds
+    assert told.relative_difference > 1e-3
+    with pytest.raises(ExportError, match="against the model in float32, a logit differs"):
+        twin.set_weights([1.01 * weight for weight in twin.get_weights()])
+        proof.check("float32", tmp_path)
 
 
 @pytest.mark.slow
@@ -350,7 +244,7 @@ def test_kill_9_leaves_no_file_under_its_final_name(exported, tmp_path):
     exported.model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", exported.images)
     program = (
-        "import sys, keras, numpy as np; import tests.pipelines.test_export; from pipelines.export import export\n"
+        "import sys, keras, numpy as np; import tests.pipelines.digits_model; from pipelines.export import export\n"
         f"model = keras.saving.load_model({str(tmp_path / 'model.keras')!r})\n"
         f"images = np.load({str(tmp_path / 'images.npy')!r})\n"
         f"export(model, out={str(tmp_path / 'out')!r}, classes={CLASSES!r}, images=images, calibration=images)\n"

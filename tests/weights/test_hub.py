@@ -96,6 +96,14 @@ def test_another_librarys_config_is_none():
     assert hub.published_image_model(TRANSFORMERS) is None
 
 
+def test_torchvision_arguments_that_change_the_numbers_are_refused():
+    config = {"library_name": "torchvision", "architecture": "resnet18", "torchvision_args": {"num_classes": 5}}
+    assert load_family("resnet").from_hub(config, {}).variant == "resnet18"
+    config["torchvision_args"]["replace_stride_with_dilation"] = [False, True, True]
+    with pytest.raises(CheckpointError, match="replace_stride_with_dilation"):
+        load_family("resnet").from_hub(config, {})
+
+
 def changed(config: dict, *path: str, value: object) -> dict:
     config = copy.deepcopy(config)
     inner = config

@@ -7,6 +7,7 @@ import pytest
 import zoo
 from zoo.core.family import Pixels
 from zoo.core.registry import configure, families, find_family, load_family
+from zoo.layers.pixels import pixels_of
 
 
 def test_a_typo_gets_the_nearest_names_of_the_family():
@@ -40,7 +41,7 @@ def test_patterns_families_and_tasks_select_variants():
 
 
 def test_an_unknown_option_gets_the_nearest_ones():
-    with pytest.raises(ValueError, match=r"no option 'dropuot' here\. Did you mean 'dropout'\? Options: size, "):
+    with pytest.raises(ValueError, match=r"no option 'dropuot' here\. Did you mean 'dropout'\? Options: depths, "):
         zoo.create("resnet18", dropuot=0.1)
 
 
@@ -55,7 +56,7 @@ def test_classes_that_are_no_sensible_number(classes):
         zoo.create("mlp", classes=classes)
 
 
-@pytest.mark.parametrize("size", [0, -1, 5000, (32,) * 3, (32, 0)])
+@pytest.mark.parametrize("size", [0, -1, 5000, 2.5, (32,) * 3, (32, 0)])
 def test_sizes_out_of_range(size):
     with pytest.raises(ValueError, match="1 to 4096 pixels"):
         zoo.create("mlp", size=size)
@@ -68,3 +69,17 @@ def test_options_from_json_are_frozen():
     assert config.widths == (3, 2)
     assert config.pixels == Pixels(size=(8, 4), mean=(1, 2, 3))
     hash(config)
+
+
+def test_fields_of_pixels_are_options_too():
+    model = zoo.create("resnet18", size=(32, 48), crop=1.0, interpolation="bicubic", depths=(1,), width=8)
+    pixels = pixels_of(model)
+    assert (pixels.size, pixels.crop, pixels.interpolation) == ((32, 48), 1.0, "bicubic")
+    assert pixels.mean == Pixels().mean
+    assert model.input_shape == (None, 32, 48, 3)
+
+
+@pytest.mark.parametrize("crop", [0.0, -1.0, 1.5])
+def test_crops_out_of_range(crop):
+    with pytest.raises(ValueError, match="at most 1"):
+        zoo.create("mlp", crop=crop)

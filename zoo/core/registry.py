@@ -86,7 +86,8 @@ def create(
     another number than the checkpoint's leaves `head_logits` freshly initialized. `weights` is a tag
     of the family ("bundled"), a URI ("hf://org/repo", "https://...#sha256=...", "keras://resnet50"),
     a local file or directory, or a live keras.applications model. `size` is the image size in
-    pixels, (height, width) where not square. Any field of the family's Config can be given by name.
+    pixels, (height, width) where not square. Any field of the family's Config, or of its Pixels
+    (crop, interpolation), can be given by name.
 
     Raises:
         ValueError: no such architecture, task or Config field, or a value out of range.
@@ -137,32 +138,38 @@ def build(family: Family, config: Any, *, name: str, task: Task | None, classes:
     if task not in family.tasks:
         raise ValueError(f"{name!r} has no task {task!r}. It has: {', '.join(family.tasks)}.")
     classes = family.classes if classes is None else classes
-    if not isinstance(classes, int) or not 1 <= classes <= 1_000_000:
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= 1_000_000:
         raise ValueError(f"classes={classes!r} must be a whole number between 1 and 1,000,000.")
     return family.build(config, task=task, classes=classes, name=name)
 
 
 def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overrides: Any) -> Any:
-    """A Config with some fields replaced; `size` replaces the size inside `pixels`.
+    """A Config with some fields replaced; `size` and other fields of Pixels are replaced inside `pixels`.
 
     Raises:
-        ValueError: the Config has no such field; the message gives the nearest.
+        ValueError: there is no such field (the message gives the nearest), or a value is out of range.
     """
-    known = [field.name for field in dataclasses.fields(config)]
+    own = [field.name for field in dataclasses.fields(config)]
+    inner = [field.name for field in dataclasses.fields(config.pixels)] if "pixels" in own else []
     for name in overrides:
-        if name not in known:
-            raise ValueError(
-                f"There is no option {name!r} here.{_nearest(name, known)} Options: size, {', '.join(known)}."
-            )
-    changed = dataclasses.replace(config, **{name: _frozen(value) for name, value in overrides.items()})
-    return changed if size is None else dataclasses.replace(changed, pixels=_resized(changed.pixels, size))
+        if name not in own and name not in inner:
+            known = [*own, *inner]
+            raise ValueError(f"There is no option {name!r} here.{_nearest(name, known)} Options: {', '.join(known)}.")
+    values = {name: _frozen(value) for name, value in overrides.items()} | ({} if size is None else {"size": size})
+    changed = dataclasses.replace(config, **{name: value for name, value in values.items() if name in own})
+    if not any(name in inner for name in values):
+        return changed
+    pixels = dataclasses.replace(changed.pixels, **{name: value for name, value in values.items() if name in inner})
+    return dataclasses.replace(changed, pixels=_checked(pixels))
 
 
-def _resized(pixels: Pixels, size: int | tuple[int, int]) -> Pixels:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
+def _checked(pixels: Pixels) -> Pixels:
+    sides = (pixels.size, pixels.size) if isinstance(pixels.size, (int, float)) else tuple(pixels.size)
     if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
-        raise ValueError(f"size={size!r} must be 1 to 4096 pixels, one number or (height, width).")
-    return dataclasses.replace(pixels, size=size if isinstance(size, int) else (sides[0], sides[1]))
+        raise ValueError(f"size={pixels.size!r} must be 1 to 4096 pixels, one number or (height, width).")
+    if not 0 < pixels.crop <= 1:
+        raise ValueError(f"crop={pixels.crop!r} must be over 0 and at most 1: the share that the centre crop keeps.")
+    return pixels
 
 
 def _frozen(value: Any) -> Any:

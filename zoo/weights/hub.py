@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short  # values of a stranger's file can be of any length
@@ -83,6 +83,21 @@ def published_image_model(config: Mapping[str, Any]) -> PublishedImageModel | No
         ),
         classes=None if classes is None else whole({"num_classes": classes}, "num_classes", 0, 1_000_000),
     )
+
+
+def torchvision_arguments(config: Mapping[str, Any], *, known: Collection[str] = ()) -> Mapping[str, Any]:
+    """The arguments that a torchvision model was built with.
+
+    Raises:
+        CheckpointError: it was built with others than `known`, which change what the same weights compute.
+    """
+    arguments = _object(config, "torchvision_args")
+    strange = sorted(set(arguments) - {"num_classes", *known})
+    if strange:
+        raise CheckpointError(
+            f"config.json builds {short(config['architecture'])} with options unknown here: {short(strange)}."
+        )
+    return arguments
 
 
 def transformers_pixels(config: Mapping[str, Any], size: int) -> Pixels:
