@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipelines import metadata
+from pipelines import bias_correction, metadata
 from zoo.core.family import Pixels
 from zoo.layers.pixels import PixelInput
 
@@ -171,6 +171,9 @@ def _write_tflite(model: keras.Model, form: str, directory: Path, *, classes: tu
         _write_frozen(model, frozen)
     path = directory / f"{form}.tflite"
     path.write_bytes(_converter(form, frozen, directory / CALIBRATION).convert())
+    if form == "int8":
+        images = np.load(directory / CALIBRATION)
+        bias_correction.correct(path, images, model.predict(images.astype(np.float32), verbose=0))
     metadata.write(path, classes=classes, pixels=served_pixels(model), name=model.name)
 
 

@@ -16,7 +16,7 @@ from pipelines.train import train
 RUN = Run(
     "mobilenet_v2",
     Images("digits", size=96),
-    progressive_unfreezing(epochs=3, learning_rate=2e-3, groups=4),
+    progressive_unfreezing(epochs=3),
     Path("saved_models/digits"),
     weights="bundled",
 )

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from pipelines import child, convert
-from pipelines.agreement import Format, Tolerance, accuracy
+from pipelines.agreement import FORMATS, Format, Tolerance, accuracy
 from pipelines.convert import Job
 from pipelines.proof import ExportedFile, ExportError, Proof, file_name, keras_logits
+from pipelines.publish import earlier_rows, publish, workspace_in
 
 if TYPE_CHECKING:
     import rich.table
-
-FORMATS: tuple[Format, ...] = get_args(Format)
-REPORT = "export.json"
-WORKSPACE = ".export-"  # and the number of the process that works there
 
 __all__ = ["FORMATS", "ExportError", "ExportReport", "ExportedFile", "export"]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and the proof: `images` test images went through Keras and every file."""
+    """What was exported, and the proof: `images` test images went through Keras and every file.
+
+    `identity` is the hash of what all rows have in common: the model, its classes, the test images.
+    """
 
     rows: tuple[ExportedFile, ...]
     keras_accuracy: float | None
     images: int
     tolerance: Tolerance
     versions: dict[str, str]
+    identity: str
 
     def to_json(self) -> str:
         """The report as JSON text, as export.json holds it."""
@@ -84,8 +82,8 @@ def export(
     and serve_jpeg (encoded images of any size, "encoded" -> "label", "score", "scores"). The .tflite
     files take one image, float32 or, in int8, uint8.
 
-    All or nothing: `out` holds the files of one export that passed, or of none. Files of an earlier
-    export are replaced, and removed where this one fails or does not make them.
+    All or nothing: either all `formats` are there at the end, or none of them. Files that an earlier
+    export made of the same model, on the same test images, stay; those of another model are removed.
 
     Raises:
         ValueError: the model, the classes and the images do not fit together.
@@ -109,15 +107,19 @@ def export(
         logits=logits,
         tolerance=tolerance or Tolerance(),
     )
-    with _workspace(out) as workspace:
+    identity = _identity(proof)
+    others = tuple(row for row in earlier_rows(out, identity) if row.format not in formats)
+    report = ExportReport(others, accuracy(logits, labels), len(images), proof.tolerance, _versions(), identity)
+    with workspace_in(out) as workspace:
         try:
             failures = _convert(model, formats, workspace, classes=classes, calibration=calibration)
-            rows = _checked(proof, formats, workspace, failures)
+            made = _checked(proof, formats, workspace, failures)
         except ExportError:
-            _remove_earlier(out, workspace)
+            publish(report.to_json(), others, made=(), out=out, workspace=workspace)
             raise
-        report = ExportReport(rows, accuracy(logits, labels), len(images), proof.tolerance, _versions())
-        _publish(report, out, workspace)
+        rows = sorted((*others, *made), key=lambda row: FORMATS.index(row.format))
+        report = dataclasses.replace(report, rows=tuple(rows))
+        publish(report.to_json(), report.rows, made=made, out=out, workspace=workspace)
     return report
 
 
@@ -165,46 +167,14 @@ def _checked(
     return tuple(rows)
 
 
-@contextlib.contextmanager
-def _workspace(out: Path) -> Iterator[Path]:
-    """A directory to work in, on the same disk as `out`; those of dead processes are removed."""
-    out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(f"{WORKSPACE}[0-9]*-*"):
-        if not _alive(int(left.name.split("-")[1])):
-            shutil.rmtree(left, ignore_errors=True)
-    workspace = Path(tempfile.mkdtemp(prefix=f"{WORKSPACE}{os.getpid()}-", dir=out))
-    try:
-        yield workspace
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # alive, and another user's
-        return True
-    return True
-
-
-def _publish(report: ExportReport, out: Path, workspace: Path) -> None:
-    """Gives the files their names; export.json comes last, so that what has one is whole."""
-    (workspace / REPORT).write_text(report.to_json(), "utf-8")
-    _remove_earlier(out, workspace)
-    for row in report.rows:
-        os.replace(workspace / row.file, out / row.file)
-    os.replace(workspace / REPORT, out / REPORT)
-
-
-def _remove_earlier(out: Path, workspace: Path) -> None:
-    """Moves an earlier export away, the report first: a directory cannot be replaced in one step."""
-    earlier = workspace / "earlier"
-    earlier.mkdir()
-    for name in (REPORT, *map(file_name, FORMATS)):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(out / name, earlier / name)
+def _identity(proof: Proof) -> str:
+    """The hash of everything that the files of one report have in common."""
+    digest = hashlib.sha256()
+    for text in (proof.model.to_json(), *proof.classes, repr(proof.tolerance)):
+        digest.update(text.encode())
+    for array in (*proof.model.get_weights(), proof.images, proof.labels):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _modules(model: keras.Model) -> tuple[str, ...]:

@@ -60,14 +60,18 @@ def write(path: str | Path, *, classes: Sequence[str], pixels: Pixels, name: str
         entry = schema.MetadataT(name=ENTRY, buffer=len(model.buffers) - 1)
         model.metadata.append(entry)
     model.buffers[entry.buffer].data = np.frombuffer(_model_metadata(name), np.uint8)
-    builder = _AlignedBuilder(path.stat().st_size + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-
     with replacing(path) as temporary:
-        temporary.write_bytes(builder.Output())
+        temporary.write_bytes(pack(model))
         with zipfile.ZipFile(temporary, "a") as archive:
             for member, text in associated_files(classes, pixels).items():
                 archive.writestr(zipfile.ZipInfo(member), text)  # a fixed date: the same export gives the same bytes
+
+
+def pack(model: schema.ModelT) -> bytes:
+    """The bytes of a .tflite file with this content."""
+    builder = _AlignedBuilder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def associated_files(classes: Sequence[str], pixels: Pixels) -> dict[str, str]:

@@ -168,12 +168,14 @@ def test_a_corrupt_weight_fails_the_export(exported, replayed, tmp_path, form, c
     change(largest_weights(data))
     good = "float16" if form == "float32" else "float32"
     (replayed / file_name(form)).write_bytes(data)
-    for name in ("float32.tflite", "export.json"):  # of an earlier export, which passed
+    shutil.copyfile(exported.out / "export.json", tmp_path / "export.json")
+    for name in ("float32.tflite", "float16.tflite", file_name(form)):  # of an earlier export, which passed
         shutil.copyfile(exported.out / name, tmp_path / name)
 
     with pytest.raises(ExportError, match=f"(?s)Nothing was exported.*{form}.tflite: .*{problem}"):
         again(exported, tmp_path, good, form, calibration=exported.calibration)
-    assert not list(tmp_path.iterdir())
+    left = {"float32.tflite", "float16.tflite"} - {file_name(good), file_name(form)}
+    assert {path.name for path in tmp_path.iterdir()} == (left | {"export.json"} if left else set())
 
 
 def test_other_labels_inside_fail_the_export(exported, replayed, tmp_path):
@@ -182,14 +184,42 @@ def test_other_labels_inside_fail_the_export(exported, replayed, tmp_path):
         again(exported, tmp_path, "float32")
 
 
-def test_an_export_replaces_the_whole_earlier_one(exported, replayed, tmp_path):
-    for name in ("float16.tflite", "export.json", "saved_model"):
-        copy = shutil.copytree if name == "saved_model" else shutil.copyfile
-        copy(exported.out / name, tmp_path / name)
-    (tmp_path / "model.keras").write_text("not ours")
-    again(exported, tmp_path, "float32")
+def copy_earlier(exported: Exported, out: Path) -> None:
+    """An earlier export of two formats lies in `out`, beside a file of the user's."""
+    shutil.copytree(exported.out / "saved_model", out / "saved_model")
+    for name in ("float16.tflite", "export.json"):
+        shutil.copyfile(exported.out / name, out / name)
+    (out / "model.keras").write_text("not ours")
+
+
+def formats_in(out: Path) -> list[str]:
+    return [row["format"] for row in json.loads((out / "export.json").read_text())["rows"]]
+
+
+def test_files_of_the_same_model_come_together(exported, replayed, tmp_path):
+    copy_earlier(exported, tmp_path)
+    report = again(exported, tmp_path, "float32")
+    names = {"model.keras", "saved_model", "float32.tflite", "float16.tflite", "export.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert formats_in(tmp_path) == [row.format for row in report.rows] == ["saved_model", "float32", "float16"]
+
+
+@pytest.mark.parametrize("change", ["weights", "images", "no report", "damaged report"])
+def test_files_of_another_model_do_not_stay(exported, replayed, tmp_path, change):
+    copy_earlier(exported, tmp_path)
+    changes = {}
+    if change == "weights":
+        changes["model"] = keras.models.clone_model(exported.model)
+        changes["model"].set_weights([w + np.float32(1e-7) for w in exported.model.get_weights()])
+    elif change == "images":
+        changes = {"images": exported.images[:-1], "labels": exported.labels[:-1]}
+    elif change == "no report":
+        (tmp_path / "export.json").unlink()
+    else:
+        (tmp_path / "export.json").write_text('{"rows": [1]}')
+    again(exported, tmp_path, "float32", **changes)
     assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "float32.tflite", "export.json"}
-    assert [row["format"] for row in json.loads((tmp_path / "export.json").read_text())["rows"]] == ["float32"]
+    assert formats_in(tmp_path) == ["float32"]
 
 
 def test_what_a_killed_export_left_is_removed_and_a_running_one_kept(exported, replayed, tmp_path):
