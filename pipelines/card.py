@@ -9,6 +9,8 @@ from typing import Any
 from pipelines.files import write_text
 from pipelines.run import Run
 
+_PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
+
 
 def write(folder: Path) -> None:
     """Write README.md from what lies in a bundle: bundle.json, run.json, evaluation.json, export.json."""
@@ -18,7 +20,7 @@ def write(folder: Path) -> None:
     for file, section in (("evaluation.json", _scores), ("export.json", _exports)):
         if (folder / file).is_file():
             sections.append(section(json.loads((folder / file).read_text(encoding="utf-8"))))
-    sections.append(_use(folder))
+    sections.append(_use())
     write_text(folder / "README.md", "\n".join(sections))
 
 
@@ -36,7 +38,7 @@ def _head(run: Run, info: dict[str, Any]) -> str:
 
 def _training(run: Run, info: dict[str, Any]) -> str:
     best = info["best"]
-    counts = ", ".join(f"{count:,} for {part}" for part, count in info["images"].items())
+    counts = ", ".join(f"{count:,} for {_PURPOSE[part]}" for part, count in info["images"].items())
     lines = ["## Training\n", f"Images: {counts}."]
     if info["skipped"]:
         lines.append(f"Skipped as corrupt: {len(info['skipped'])} ({', '.join(info['skipped'][:5])}).")
@@ -80,10 +82,10 @@ def _exports(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _use(folder: Path) -> str:
+def _use() -> str:
     return (
-        "## Use\n\n```\n"
-        f"zoo predict {folder.name} image.png\n"
-        f"zoo evaluate {folder.name}\n"
-        f"zoo fit --run {folder.name}/run.json --out again\n```\n"
+        "## Use\n\nFrom this folder; a SavedModel or .tflite file stands in for the dot as well:\n\n```\n"
+        "zoo predict . image.png\n"
+        "zoo evaluate .\n"
+        "zoo fit --run run.json --out ../again\n```\n"
     )

@@ -154,6 +154,7 @@ def fit(
 @app.command()
 def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
     """Score a trained model on its held-out test images, again from its files."""
+    _import_tensorflow()
     from pipelines import evaluate as scoring
     from pipelines import sources
     from pipelines.bundle import load
@@ -174,6 +175,7 @@ def predict(
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 3,
 ) -> None:
     """Name what is in images, with a bundle, a SavedModel or a .tflite file."""
+    _import_tensorflow()
     from pipelines.predict import Predictor
 
     predictor = Predictor.open(model)
@@ -192,6 +194,7 @@ def export(
     saved_model: Annotated[bool, typer.Option("--saved-model", help="A TensorFlow SavedModel.")] = False,
 ) -> None:
     """Write SavedModel and TFLite files, each compared with the Keras model; everything if no format is named."""
+    _import_tensorflow()
     from pipelines.deliver import export_bundle
     from pipelines.export import FORMATS
 
@@ -204,7 +207,6 @@ def export(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error, not a traceback."""
-    _quiet_tensorflow()
     try:
         app()
     except KeyboardInterrupt:
@@ -216,6 +218,7 @@ def main() -> None:
 
 
 def _train(run, *, overwrite: bool) -> None:
+    _import_tensorflow()
     from pipelines.train import train
 
     try:
@@ -265,9 +268,23 @@ def _count(text: str) -> int:
         raise ValueError(f"--max-params {text!r} is no number such as 30M.") from None
 
 
-def _quiet_tensorflow() -> None:
+def _import_tensorflow() -> None:
+    """Import TensorFlow and let it look for its devices, without what its C++ says of them on standard error.
+
+    No setting silences those lines. An import that fails still raises.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def _fail(message: str, code: int) -> None:
