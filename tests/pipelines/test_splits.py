@@ -49,12 +49,12 @@ def test_a_seed_decides_the_split_and_the_order_of_the_files_does_not():
     labels, files = np.repeat(["a", "b"], 50), names(100)
     order = np.random.default_rng(0).permutation(100)
 
-    def test_part(seed, indexes):
+    def tested_files(seed, indexes):
         parts = splits.stratified(labels[indexes], [files[i] for i in indexes], shares=SHARES, seed=seed)
         return {files[indexes[i]] for i in parts["test"]}
 
-    assert test_part(0, np.arange(100)) == test_part(0, order)
-    assert test_part(0, np.arange(100)) != test_part(1, np.arange(100))
+    assert tested_files(0, np.arange(100)) == tested_files(0, order)
+    assert tested_files(0, np.arange(100)) != tested_files(1, np.arange(100))
 
 
 def test_removing_one_file_moves_hardly_any_other():
