@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipelines import bias_correction, metadata
+from pipelines import bias_correction, bundle, metadata
 from zoo.core.family import Pixels
 from zoo.layers.pixels import PixelInput
 
@@ -111,12 +110,9 @@ def _in_float32(config: Any) -> Any:
 
 
 def _load(path: Path, modules: tuple[str, ...]) -> keras.Model:
-    import zoo.layers
-
-    ours = (f"zoo.layers.{module.name}" for module in pkgutil.iter_modules(zoo.layers.__path__))
-    for module in (*ours, *modules):
+    for module in modules:
         importlib.import_module(module)
-    return keras.saving.load_model(path, compile=False)
+    return bundle.load_model(path)
 
 
 def _write_saved_model(model: keras.Model, directory: Path, *, classes: tuple[str, ...]) -> None:
