@@ -14,12 +14,13 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from zoo.core.family import Family, HubMatch, Pixels, Pretrained, Task
+from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.convolution import Padding, conv_bn
 from zoo.layers.heads import logits
 from zoo.layers.inverted_residual import Block, Stage, eights, inverted_residual, timm_rules, torchvision_rules
 from zoo.layers.pixels import image_input
 from zoo.weights import hub
+from zoo.weights.curated import curated
 from zoo.weights.dialect import TORCH, Dialect, Rule
 
 
@@ -233,14 +234,6 @@ FAMILY = Family(
         "torchvision_v3_large": _torchvision(_V3_LARGE, "block"),
         "torchvision_v3_small": _torchvision(_V3_SMALL, "block"),
     },
-    pretrained={
-        "mobilenet_v2.bundled": Pretrained(
-            "bundled://mobilenet_v2.tv_in1k.float16.safetensors",
-            "BSD-3-Clause",
-            dialect="torchvision",
-            sha256="b581538700dfc0a2f2bc577fb9441c526eabc608c5adbaaae6c314a31f9e13f8",
-            classes=1000,
-        ),
-    },
+    pretrained=curated("mobilenet"),
     from_hub=_from_hub,
 )

@@ -13,11 +13,12 @@ from typing import Any
 import keras
 from keras import layers
 
-from zoo.core.family import Family, HubMatch, Pixels, Pretrained, Task
+from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.convolution import conv_bn
 from zoo.layers.heads import logits
 from zoo.layers.pixels import image_input
 from zoo.weights import hub
+from zoo.weights.curated import curated
 from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule, rgb_from_bgr
 
 
@@ -134,9 +135,6 @@ FAMILY = Family(
     },
     conventions=("pixels", "stride_in_3x3", "conv_bias", "epsilon"),
     dialects={"torch": _TORCH, "keras": _KERAS},
-    pretrained={
-        f"{name}.keras": Pretrained(f"keras://{name}", "MIT", dialect="keras", classes=1000)
-        for name in ("resnet50", "resnet101", "resnet152")
-    },
+    pretrained=curated("resnet"),
     from_hub=_from_hub,
 )

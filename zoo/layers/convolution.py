@@ -16,6 +16,7 @@ def conv_bn(
     *,
     name: str,
     stride: int = 1,
+    groups: int = 1,
     depthwise: bool = False,
     padding: Padding = "symmetric",
     bias: bool = False,
@@ -36,6 +37,6 @@ def conv_bn(
     if depthwise:
         x = layers.DepthwiseConv2D(kernel, stride, mode, use_bias=bias, name=name)(x)
     else:
-        x = layers.Conv2D(filters, kernel, stride, mode, use_bias=bias, name=name)(x)
+        x = layers.Conv2D(filters, kernel, stride, mode, groups=groups, use_bias=bias, name=name)(x)
     x = layers.BatchNormalization(epsilon=epsilon, momentum=0.9, name=f"{stem}bn{rest}")(x)
     return layers.Activation(activation, name=f"{stem}act{rest}")(x) if activation else x

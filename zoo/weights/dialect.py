@@ -76,10 +76,12 @@ class Dialect:
                     or ("", lambda array, shape: array)  # a token or a table: the rule names the tensor itself
                 )
                 modules = _expand(rule.theirs, match)
-                return Source(
-                    tuple(self.separator.join(filter(None, (module, leaf))) for module in modules), rule.piece, arrange
-                )
+                return Source(tuple(self._tensor(module, leaf) for module in modules), rule.piece, arrange)
         return None
+
+    def _tensor(self, module: str, leaf: str) -> str:
+        """A module's tensor; a module such as 'attn.in_proj_' is a prefix: torch fuses projections under such names."""
+        return module + leaf if module.endswith("_") else self.separator.join(filter(None, (module, leaf)))
 
     def is_unused_head(self, tensor: str, paths: set[str]) -> bool:
         """Whether a tensor belongs to a head layer that no path of the model asks for."""

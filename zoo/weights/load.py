@@ -14,8 +14,9 @@ from zoo.core.registry import build, configure, families, load_family
 from zoo.weights import hub
 from zoo.weights.dialect import Dialect
 from zoo.weights.errors import CheckpointError, WeightsMismatch
+from zoo.weights.live import conventions, from_keras
 from zoo.weights.locate import locate, offline
-from zoo.weights.read import Tensors, from_keras, open_tensors
+from zoo.weights.read import Tensors, open_tensors
 from zoo.weights.translate import LOGITS, Plan, assign, make_plan, read
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _open(family: Family, name: str, weights: str | Path | keras.Model) -> Check
     import keras
 
     if isinstance(weights, keras.Model):
-        return Checkpoint(f"the live model {weights.name!r}", from_keras(weights))
+        return _live(weights, title=f"the live model {weights.name!r}")
     if not isinstance(weights, (str, Path)):
         raise ValueError(f"weights={short(weights)} must be a tag, a URI, a path or a Keras model.")
     known = {tag: entry for tag, entry in family.pretrained.items() if tag.rpartition(".")[0] == name}
@@ -124,11 +125,16 @@ def _open(family: Family, name: str, weights: str | Path | keras.Model) -> Check
 def _open_uri(uri: str, sha256: str = "", **known: Any) -> Checkpoint:
     """A checkpoint by URI or path, with the config.json beside it where that is a directory in Hub layout."""
     if uri.startswith("keras://"):
-        return Checkpoint(tensors=from_keras(_keras_application(uri.removeprefix("keras://"))), **known)
+        return _live(_keras_application(uri.removeprefix("keras://")), **known)
     path = locate(uri, sha256=sha256)
     folder = path if path.is_dir() else path.parent
     described = path.is_dir() or path.name == "model.safetensors" or uri.startswith("hf://")
     return Checkpoint(tensors=open_tensors(path), config=hub.read_config(folder) if described else None, **known)
+
+
+def _live(model: keras.Model, **known: Any) -> Checkpoint:
+    overrides = {**conventions(model), **known.pop("overrides", {})}
+    return Checkpoint(tensors=from_keras(model), overrides=overrides, **known)
 
 
 def _keras_application(name: str) -> keras.Model:

@@ -6,16 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.weights.errors import CheckpointError
 from zoo.weights.layouts import Shape
 from zoo.weights.npz import DAMAGE, open_npz
-
-if TYPE_CHECKING:
-    import keras
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _KERAS_FILES = (".keras", ".h5", ".hdf5")
@@ -200,12 +197,6 @@ def _looks_like(path: Path) -> str:
     kind = next((kind for begin, kind in _KINDS if start.startswith(begin)), None)
     named_so = path.suffix == ".npz" and start.startswith(b"PK")
     return f": it is {kind}" if kind and not named_so else ", but damaged, cut off or of another kind; fetch it again"
-
-
-def from_keras(model: keras.Model) -> Tensors:
-    """The weights of a live Keras model, such as one of keras.applications, as 'layer/variable'."""
-    found = {variable.path: variable for variable in model.weights}
-    return Tensors({path: tuple(v.shape) for path, v in found.items()}, lambda path: np.asarray(found[path]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
