@@ -2,6 +2,7 @@
 
 Differs from the papers: the last 1x1 convolution of V3 is a stage of its own; `padding`, `epsilon` and
 `scaling` follow the publisher of the weights ("same" is TensorFlow's padding, "uniform" torchvision's scaling).
+The MobileNet V1 of keras.applications pads as "same" does where the sides are multiples of 32, or one less.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from keras import layers
 from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.convolution import Padding, conv_bn
 from zoo.layers.heads import logits
-from zoo.layers.inverted_residual import Block, Stage, eights, inverted_residual, timm_rules, torchvision_rules
+from zoo.layers.inverted_residual import Block, Scaling, Squeeze, Stage, eights, inverted_residual, scaled_blocks
+from zoo.layers.inverted_residual_names import keras_rules, timm_rules, torchvision_rules
 from zoo.layers.pixels import image_input
 from zoo.weights import hub
 from zoo.weights.curated import curated
-from zoo.weights.dialect import TORCH, Dialect, Rule
+from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Config:
     depth: float = 1.0  # multiplies blocks, rounded up
     fixed_ends: bool = False  # width leaves stem and neck alone, depth the first and the last stage
     narrow_stem: bool = True  # whether widths below 1 narrow the stem
-    scaling: Literal["ratio", "uniform"] = "ratio"  # expand scaled channels, or scale every published number
+    scaling: Scaling = "ratio"
     padding: Padding = "symmetric"
     epsilon: float = 1e-5  # of the batch norms
     dropout: float = 0.2  # before the logits
@@ -57,8 +59,7 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     if task == "classify":
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
         if config.hidden:
-            hidden = eights(config.hidden * config.width) if config.scaling == "uniform" else config.hidden
-            x = layers.Dense(hidden, name="head_dense")(x)
+            x = layers.Dense(_hidden(config), name="head_dense")(x)
             x = layers.Activation(config.activation, name="head_act")(x)
         if config.dropout:
             x = layers.Dropout(config.dropout, name="head_dropout")(x)
@@ -67,23 +68,14 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
 
 
 def _blocks(config: Config) -> Iterator[Block]:
-    """Every block of a network, scaled in width and depth."""
-    published, channels = config.stem, _stem(config)  # what comes in, at width 1 and scaled
-    for number, stage in enumerate(config.stages, start=1):
-        fixed = config.fixed_ends and number in (1, len(config.stages))
-        for index, (expansion, filters) in enumerate(stage.rows(1.0 if fixed else config.depth)):
-            scaled, expanded = eights(filters * config.width), eights(channels * expansion)
-            if config.scaling == "uniform":
-                expanded = eights(round(published * expansion) * config.width)
-                scaled = round(channels * expansion) if stage.kind == "convolution" else scaled
-            yield Block(
-                name=f"stage{number}_block{index}",
-                stage=stage,
-                stride=stage.stride if index == 0 else 1,
-                expanded=expanded if stage.kind == "inverted" and expansion != 1 else None,
-                filters=scaled,
-            )
-            published, channels = filters, scaled
+    return scaled_blocks(
+        config.stages,
+        (config.stem, _stem(config)),
+        width=config.width,
+        depth=config.depth,
+        fixed_ends=config.fixed_ends,
+        scaling=config.scaling,
+    )
 
 
 def _stem(config: Config) -> int:
@@ -95,8 +87,15 @@ def _stem(config: Config) -> int:
     for name, value in (("width", config.width), ("depth", config.depth)):
         if not 0 < value <= 10:
             raise ValueError(f"{name}={value!r} must be over 0 and at most 10; 1.0 is the published network.")
-    scaled = config.stem if config.fixed_ends else eights(config.stem * config.width)
+    fixed = config.fixed_ends or config.scaling == "keras"
+    scaled = config.stem if fixed else eights(config.stem * config.width)
     return scaled if config.narrow_stem else max(config.stem, scaled)
+
+
+def _hidden(config: Config) -> int:
+    """Units of the dense layer: "ratio" leaves them alone, "keras" does not narrow them."""
+    factor = {"uniform": config.width, "keras": max(1.0, config.width)}.get(config.scaling, 1.0)
+    return eights(config.hidden * factor)
 
 
 _PUBLISHED = re.compile(
@@ -115,7 +114,8 @@ def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
         width, kind = int(match["width"]) / 100, match["kind"]
         numerics = {"padding": "same", "epsilon": 1e-3} if match["tensorflow"] else {"epsilon": 1e-5}
     elif published.architecture in ("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"):
-        base, width, kind = published.architecture, _torchvision_width(config), ""
+        arguments = hub.torchvision_arguments(config, known=("width_mult", "dropout"))
+        base, kind, width = published.architecture, "", hub.number(arguments, "width_mult", 0.01, 10.0, default=1.0)
         numerics = _UNIFORM if "v3" in base else {}
     else:
         return None
@@ -130,12 +130,8 @@ def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     return published.match(variant, found, head=next(filter(None, heads), None))
 
 
+_HALF = {"mean": (127.5,) * 3, "std": (127.5,) * 3}  # in keras.applications, V3 has it in the graph
 _UNIFORM = {"scaling": "uniform", "narrow_stem": True, "epsilon": 1e-3}  # torchvision's V3
-
-
-def _torchvision_width(config: Mapping[str, Any]) -> float:
-    arguments = hub.torchvision_arguments(config, known=("width_mult", "dropout"))
-    return hub.number(arguments, "width_mult", 0.01, 10.0, default=1.0)
 
 
 def _torchvision(config: Config, inner: Literal["conv", "block"]) -> Dialect:
@@ -150,6 +146,11 @@ def _torchvision(config: Config, inner: Literal["conv", "block"]) -> Dialect:
         rules += [Rule("head_dense", "classifier.0"), Rule("head_logits", "classifier.3")]
         return Dialect(TORCH, tuple(rules), overrides=_UNIFORM)
     return Dialect(TORCH, (*rules, Rule("head_logits", "classifier.1")))
+
+
+def _keras(config: Config, generation: Literal[1, 2, 3], **overrides: Any) -> Dialect:
+    rules = tuple(keras_rules(_blocks(config), generation=generation))
+    return Dialect(KERAS, rules, overrides={"padding": "same", "epsilon": 1e-3, **overrides})
 
 
 _TIMM = Dialect(
@@ -173,10 +174,13 @@ def _v3(*stages: Stage, hidden: int) -> Config:
 
 def _minimal(config: Config) -> Config:
     """V3 without what some accelerators lack: 5x5 kernels, squeeze and excitation, hard swish."""
-    stages = tuple(replace(stage, kernel=3, squeeze=False, activation="relu") for stage in config.stages)
+    stages = tuple(
+        replace(stage, kernel=min(stage.kernel, 3), squeeze=None, activation="relu") for stage in config.stages
+    )
     return replace(config, stages=stages, activation="relu")
 
 
+_SE = Squeeze("expanded", "relu", "hard_sigmoid")
 _V1_ROWS = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))  # channels, blocks, stride
 # expansion, channels, blocks, stride
 _V2_ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -190,20 +194,20 @@ _V2 = Config(
 _V3_LARGE = _v3(
     Stage("inverted", ((1, 1, 16),), activation="relu"),
     Stage("inverted", ((1, 4, 24), (1, 3, 24)), 2, activation="relu"),
-    Stage("inverted", ((3, 3, 40),), 2, 5, squeeze=True, activation="relu"),
+    Stage("inverted", ((3, 3, 40),), 2, 5, squeeze=_SE, activation="relu"),
     Stage("inverted", ((1, 6, 80), (1, 2.5, 80), (2, 2.3, 80)), 2, activation="hard_swish"),
-    Stage("inverted", ((2, 6, 112),), squeeze=True, activation="hard_swish"),
-    Stage("inverted", ((3, 6, 160),), 2, 5, squeeze=True, activation="hard_swish"),
-    Stage("convolution", ((1, 6, 960),), activation="hard_swish"),
+    Stage("inverted", ((2, 6, 112),), squeeze=_SE, activation="hard_swish"),
+    Stage("inverted", ((3, 6, 160),), 2, 5, squeeze=_SE, activation="hard_swish"),
+    Stage("convolution", ((1, 6, 960),), kernel=1, activation="hard_swish"),
     hidden=1280,
 )
 _V3_SMALL = _v3(
-    Stage("inverted", ((1, 1, 16),), 2, squeeze=True, activation="relu"),
+    Stage("inverted", ((1, 1, 16),), 2, squeeze=_SE, activation="relu"),
     Stage("inverted", ((1, 4.5, 24), (1, 3.67, 24)), 2, activation="relu"),
-    Stage("inverted", ((1, 4, 40), (2, 6, 40)), 2, 5, squeeze=True, activation="hard_swish"),
-    Stage("inverted", ((2, 3, 48),), 1, 5, squeeze=True, activation="hard_swish"),
-    Stage("inverted", ((3, 6, 96),), 2, 5, squeeze=True, activation="hard_swish"),
-    Stage("convolution", ((1, 6, 576),), activation="hard_swish"),
+    Stage("inverted", ((1, 4, 40), (2, 6, 40)), 2, 5, squeeze=_SE, activation="hard_swish"),
+    Stage("inverted", ((2, 3, 48),), 1, 5, squeeze=_SE, activation="hard_swish"),
+    Stage("inverted", ((3, 6, 96),), 2, 5, squeeze=_SE, activation="hard_swish"),
+    Stage("convolution", ((1, 6, 576),), kernel=1, activation="hard_swish"),
     hidden=1024,
 )
 
@@ -233,6 +237,10 @@ FAMILY = Family(
         "torchvision": _torchvision(_V2, "conv"),
         "torchvision_v3_large": _torchvision(_V3_LARGE, "block"),
         "torchvision_v3_small": _torchvision(_V3_SMALL, "block"),
+        "keras_v1": _keras(_V1, 1, **_HALF),
+        "keras_v2": _keras(_V2, 2, **_HALF),
+        "keras_v3_large": _keras(_V3_LARGE, 3, scaling="keras"),
+        "keras_v3_small": _keras(_V3_SMALL, 3, scaling="keras"),
     },
     pretrained=curated("mobilenet"),
     from_hub=_from_hub,

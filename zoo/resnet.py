@@ -1,6 +1,9 @@
-"""ResNet, bottlenecks with the stride in the 3x3 convolution (v1.5). Paper: https://arxiv.org/abs/1512.03385.
+"""ResNet, wide ResNet, ResNeXt, and the "d" form with a deep stem.
 
-Differs from the paper: it strides the first 1x1 convolution (stride_in_3x3=False, as keras.applications does).
+Papers: https://arxiv.org/abs/1512.03385, 1605.07146, 1611.05431, 1812.01187.
+
+Differs from the first paper: bottlenecks stride in the 3x3 convolution (v1.5); the paper strides the 1x1
+convolution before it (stride_in_3x3=False, as keras.applications does).
 """
 
 from __future__ import annotations
@@ -28,7 +31,11 @@ class Config:
 
     depths: tuple[int, ...]  # blocks in each stage
     bottleneck: bool
-    width: int = 64
+    width: int = 64  # channels of the first stage; each stage doubles them
+    inner_ratio: int = 1  # multiplies the channels inside of bottlenecks
+    groups: int = 1  # of the 3x3 convolution of bottlenecks
+    stem: tuple[int, ...] = ()  # channels of 3x3 convolutions in place of the 7x7 one
+    pooled_shortcut: bool = False  # a shortcut halves its map by averages, and not by the stride of its convolution
     stride_in_3x3: bool = True
     conv_bias: bool = False
     epsilon: float = 1e-5  # of the batch norms
@@ -39,9 +46,9 @@ class Config:
 def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:
     """(B, H, W, 3) -> logits (B, classes), or the map (B, H/32, W/32, C) that the head would pool."""
     image, x = image_input(config.pixels)
-    x = conv_bn(x, config.width, 7, stride=2, name="stem_conv", **_numerics(config))
-    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # zeros are right only because ReLU came before
-    x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    x = _stem(x, config)
+    x = layers.ZeroPadding2D(1, name="stage1_pool_pad")(x)  # zeros are right only because ReLU came before
+    x = layers.MaxPooling2D(3, 2, name="stage1_pool")(x)
     for stage, depth in enumerate(config.depths, start=1):
         for block in range(depth):
             stride = 2 if block == 0 and stage > 1 else 1
@@ -54,17 +61,28 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     return keras.Model(image, x, name=name)
 
 
+def _stem(x, config: Config):
+    """(B, H, W, 3) -> (B, H/2, W/2, C)."""
+    numerics = _numerics(config)
+    if not config.stem:
+        return conv_bn(x, config.width, 7, stride=2, name="stem_conv", **numerics)
+    for index, filters in enumerate(config.stem, start=1):
+        x = conv_bn(x, filters, 3, stride=2 if index == 1 else 1, name=f"stem_conv{index}", **numerics)
+    return x
+
+
 def _residual(x, config: Config, filters: int, *, stride: int, name: str):
     """One residual block: (B, H, W, C) -> (B, H/stride, W/stride, filters or 4 * filters)."""
     numerics = _numerics(config)
     out = filters * (4 if config.bottleneck else 1)
     shortcut = x
     if stride > 1 or x.shape[-1] != out:
-        shortcut = conv_bn(x, out, 1, stride=stride, name=f"{name}_shortcut_conv", activation=None, **numerics)
+        shortcut = _shortcut(x, config, out, stride=stride, name=f"{name}_shortcut")
     if config.bottleneck:
         first, second = (1, stride) if config.stride_in_3x3 else (stride, 1)
-        x = conv_bn(x, filters, 1, stride=first, name=f"{name}_conv1", **numerics)
-        x = conv_bn(x, filters, 3, stride=second, name=f"{name}_conv2", **numerics)
+        inner = filters * config.inner_ratio
+        x = conv_bn(x, inner, 1, stride=first, name=f"{name}_conv1", **numerics)
+        x = conv_bn(x, inner, 3, stride=second, groups=config.groups, name=f"{name}_conv2", **numerics)
         x = conv_bn(x, out, 1, name=f"{name}_conv3", activation=None, **numerics)
     else:
         x = conv_bn(x, filters, 3, stride=stride, name=f"{name}_conv1", **numerics)
@@ -73,12 +91,21 @@ def _residual(x, config: Config, filters: int, *, stride: int, name: str):
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 
+def _shortcut(x, config: Config, filters: int, *, stride: int, name: str):
+    """What a block adds where its input has another shape: (B, H, W, C) -> (B, H/stride, W/stride, filters)."""
+    if config.pooled_shortcut and stride > 1:
+        # at odd sizes "same" averages the last row and column over the pixels that are there, as the publisher does
+        x = layers.AveragePooling2D(2, stride, "same", name=f"{name}_pool")(x)
+        stride = 1
+    return conv_bn(x, filters, 1, stride=stride, name=f"{name}_conv", activation=None, **_numerics(config))
+
+
 def _numerics(config: Config) -> dict[str, Any]:
     return {"bias": config.conv_bias, "epsilon": config.epsilon}
 
 
 def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> HubMatch | None:
-    """The plain variants have the names that timm and torchvision give them."""
+    """The variants have the names that timm and torchvision give them."""
     published = hub.published_image_model(config)
     if published is None or published.architecture not in FAMILY.variants:
         return None
@@ -87,17 +114,24 @@ def _from_hub(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     return published.match(published.architecture, found, head=shapes.get("fc.weight"))
 
 
-_TORCH = Dialect(
-    TORCH,
-    (
-        Rule("stem_conv", "conv1"),
-        Rule("stem_bn", "bn1"),
-        Rule(r"stage(\d)_block(\d+)_(conv|bn)(\d)", r"layer\1.\2.\3\4"),
-        Rule(r"stage(\d)_block(\d+)_shortcut_conv", r"layer\1.\2.downsample.0"),
-        Rule(r"stage(\d)_block(\d+)_shortcut_bn", r"layer\1.\2.downsample.1"),
-        Rule("head_logits", "fc"),
-    ),
-)
+def _torch(shortcut: int) -> Dialect:
+    """`shortcut` is the place of the convolution in a shortcut: 0, or 1 where a pooling stands before it."""
+    block = r"stage(\d)_block(\d+)_"
+    return Dialect(
+        TORCH,
+        (
+            Rule("stem_conv", "conv1"),
+            Rule("stem_bn3?", "bn1"),
+            Rule(r"stem_conv(\d)", lambda match: f"conv1.{3 * int(match[1]) - 3}"),
+            Rule(r"stem_bn(\d)", lambda match: f"conv1.{3 * int(match[1]) - 2}"),
+            Rule(block + r"(conv|bn)(\d)", r"layer\1.\2.\3\4"),
+            Rule(block + "shortcut_conv", rf"layer\1.\2.downsample.{shortcut}"),
+            Rule(block + "shortcut_bn", rf"layer\1.\2.downsample.{shortcut + 1}"),
+            Rule("head_logits", "fc"),
+        ),
+    )
+
+
 _KERAS_BLOCK = r"stage(\d)_block(\d+)_"
 
 
@@ -123,18 +157,38 @@ _KERAS = Dialect(
     },
 )
 
+_BLOCKS = {  # in each stage
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+_PLAIN = {depth: Config(blocks, bottleneck=depth not in (18, 34)) for depth, blocks in _BLOCKS.items()}
+
+
+def _deep(config: Config) -> Config:
+    return replace(config, stem=(32, 32, 64), pooled_shortcut=True)
+
+
 FAMILY = Family(
     paper="https://arxiv.org/abs/1512.03385",
     build=build,
     variants={
-        "resnet18": Config((2, 2, 2, 2), bottleneck=False),
-        "resnet34": Config((3, 4, 6, 3), bottleneck=False),
-        "resnet50": Config((3, 4, 6, 3), bottleneck=True),
-        "resnet101": Config((3, 4, 23, 3), bottleneck=True),
-        "resnet152": Config((3, 8, 36, 3), bottleneck=True),
+        **{f"resnet{depth}": config for depth, config in _PLAIN.items()},
+        **{f"resnet{depth}d": _deep(config) for depth, config in _PLAIN.items()},
+        "wide_resnet50_2": replace(_PLAIN[50], inner_ratio=2),
+        "wide_resnet101_2": replace(_PLAIN[101], inner_ratio=2),
+        "resnext50_32x4d": replace(_PLAIN[50], inner_ratio=2, groups=32),
+        "resnext50d_32x4d": replace(_deep(_PLAIN[50]), inner_ratio=2, groups=32),
+        "resnext101_32x4d": replace(_PLAIN[101], inner_ratio=2, groups=32),
+        "resnext101_32x8d": replace(_PLAIN[101], inner_ratio=4, groups=32),
+        "resnext101_64x4d": replace(_PLAIN[101], inner_ratio=4, groups=64),
     },
     conventions=("pixels", "stride_in_3x3", "conv_bias", "epsilon"),
-    dialects={"torch": _TORCH, "keras": _KERAS},
+    dialects={"torch": _torch(0), "torch_pooled": _torch(1), "keras": _KERAS},
     pretrained=curated("resnet"),
     from_hub=_from_hub,
 )

@@ -8,8 +8,12 @@ import sys
 import pytest
 
 import zoo
-from zoo.core.catalog import PATH, describe, entries, write
+from zoo.core.catalog import PATH, Entry, describe, entries, write
 from zoo.core.registry import families, load_family
+
+
+def named(name: str) -> Entry:
+    return next(entry for entry in entries() if entry.name == name)
 
 
 def test_it_lists_every_variant_of_every_family_in_order():
@@ -20,14 +24,15 @@ def test_it_lists_every_variant_of_every_family_in_order():
 def test_it_repeats_what_the_family_declares(family):
     declared = load_family(family)
     for entry in (entry for entry in entries() if entry.family == family):
-        tags = {f"{entry.name}.{tag.name}": (tag.uri, tag.licence, tag.classes) for tag in entry.tags}
+        tags = {tag.name: (tag.address, tag.licence, tag.classes) for tag in entry.tags}
         assert tags == {
             name: (weights.uri, weights.licence, weights.classes)
             for name, weights in declared.pretrained.items()
             if name.rpartition(".")[0] == entry.name
         }
+        pixels = declared.variants[entry.name].pixels
         assert (entry.paper, entry.tasks, entry.classes) == (declared.paper, declared.tasks, declared.classes)
-        assert entry.size == declared.variants[entry.name].pixels.shape
+        assert (entry.size, entry.crop, entry.interpolation) == (pixels.shape, pixels.crop, pixels.interpolation)
 
 
 def test_published_numbers_of_parameters():
@@ -36,10 +41,39 @@ def test_published_numbers_of_parameters():
     assert published.items() <= parameters.items()
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet18"])
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [  # GFLOPS of torchvision's documentation, which are multiply-accumulates
+        ("alexnet", 0.714),
+        ("vgg16", 15.470),
+        ("resnet18", 1.814),
+        ("resnet50", 4.089),
+        ("resnext50_32x4d", 4.230),
+        ("densenet121", 2.834),
+        ("inception_v1", 1.498),
+        ("inception_v3", 5.713),
+        ("mobilenet_v2", 0.301),
+        ("mobilenet_v3_large", 0.217),
+        ("efficientnet_b0", 0.386),
+        ("convnext_tiny", 4.456),
+        ("vit_base16", 17.564),  # with the products of attention; timm's model card says 16.9 without
+        ("vit_base32", 4.409),
+    ],
+)
+def test_published_multiply_accumulates(name, published):
+    assert named(name).macs == pytest.approx(published * 1e9, rel=0.002)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit_tiny16"])
 def test_an_entry_is_what_the_graph_gives(name):
-    entry = next(entry for entry in entries() if entry.name == name)
-    assert describe(name, family=entry.family) == entry
+    found = named(name)
+    assert describe(name, family=found.family) == Entry(**{**vars(found), "tags": ()})
+
+
+def test_the_best_tag_is_the_one_of_the_highest_accuracy():
+    best = named("resnet50").best
+    assert best is not None and (best.tag, best.top1) == ("a1_in1k", 80.382)
+    assert named("lenet5").best is None
 
 
 @pytest.mark.slow

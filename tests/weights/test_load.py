@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -177,10 +173,9 @@ def test_a_file_of_another_depth_gives_one_folded_report(tmp_path):
     assert (
         "stage{1..4}_block*_conv*/kernel (40)" in message
     )  # 3, 4, 6 and 3 blocks; conv1 and conv2 of block 0 are there
-    assert "(first looked for 'layer1.0.downsample.0.weight')" in message
-    assert message.endswith(
-        "Compared with the names of 'torch'; also tried: 'keras'. Its config.json describes 'resnet18'."
-    )
+    assert "(first looked for 'layer1.0.downsample." in message
+    assert "Compared with the names of 'torch'; also tried: " in message
+    assert message.endswith("'keras'. Its config.json describes 'resnet18'.")
     assert len(message) < 1200
 
 
@@ -188,8 +183,8 @@ def test_weights_that_are_no_weights():
     for wrong in (7, b"x", {"a": 1}, ["x"]):
         with pytest.raises(ValueError, match="must be a tag, a URI, a path or a Keras model"):
             zoo.create("resnet18", weights=wrong)
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at 'a1_in1k'.*Tags of 'resnet50': keras\."):
-        zoo.create("resnet50", weights="a1_in1k")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at 'a9_in9k'.*Tags of 'resnet50': .*keras"):
+        zoo.create("resnet50", weights="a9_in9k")
     with pytest.raises(FileNotFoundError, match="no checkpoint at ''"):
         zoo.create("resnet18", weights="")
     with pytest.raises(CheckpointError, match=r"no model 'resnet5'.*resnet50"):
@@ -210,63 +205,25 @@ def test_a_live_keras_model_gives_its_own_logits():
     assert pixels_of(ours).mean == (123.68, 116.779, 103.939)
 
 
-def test_the_keras_dialect_on_a_tiny_live_model():
-    """As above without a whole ResNet50: names of keras.applications on a model that the zoo builds itself."""
-    numerics = load_family("resnet").dialects["keras"].overrides
-    source = zoo.create("resnet18", classes=5, **{**TINY, **numerics, "size": 32})
-    randomize(source)
-    named = {"stem_conv": "conv1_conv", "stem_bn": "conv1_bn", "head_logits": "predictions"}
-    for stage in range(1, 5):
-        for kind in ("conv", "bn"):
-            for part in (1, 2):
-                named[f"stage{stage}_block0_{kind}{part}"] = f"conv{stage + 1}_block1_{part}_{kind}"
-            named[f"stage{stage}_block0_shortcut_{kind}"] = f"conv{stage + 1}_block1_0_{kind}"
-    config = source.get_config()
-    text = json.dumps(config)
-    for ours, theirs in named.items():
-        text = text.replace(json.dumps(ours), json.dumps(theirs))
-    live = keras.Model.from_config(json.loads(text))
-    live.set_weights(source.get_weights())
-    model = zoo.create("resnet18", weights=live, **TINY)
-    kernel, expected = (
-        np.asarray(m.get_layer(name).kernel) for m, name in ((model, "stem_conv"), (live, "conv1_conv"))
-    )
-    assert np.array_equal(kernel, expected[:, :, ::-1])  # trained on BGR
-    assert (
-        relative_error(model(IMAGES), live(IMAGES[..., ::-1] + np.float32([123.68 - 103.939, 0, 103.939 - 123.68])))
-        < 1e-5
-    )
+def test_a_loaded_model_is_a_model_like_any_other(tmp_path, reference):
+    """It trains, is saved, is exported, and all its state has values, though it was built without any."""
+    model = zoo.create("resnet18", weights=hub_directory(tmp_path), dropout=0.5, **TINY)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    model.export(tmp_path / "saved", verbose=False)
+    served = keras.layers.TFSMLayer(tmp_path / "saved", call_endpoint="serve")
+    for other in (again, served, reference):
+        np.testing.assert_allclose(other(IMAGES), model(IMAGES, training=False), rtol=1e-4)
+    before = np.asarray(model.get_layer("stem_conv").kernel)
+    model.fit(IMAGES, np.array([1, 2]), verbose=0)
+    assert np.abs(np.asarray(model.get_layer("stem_conv").kernel) - before).max() > 0
 
 
-ATTACKS = {
-    "classes in config.json": (TIMM_CONFIG | {"num_classes": 10**9}, None),
-    "classes in the bias": (None, {"fc.bias": np.zeros(900_000, "float32")}),
-    "a head of its own width": (None, {"fc.bias": np.zeros(900_000, "f"), "fc.weight": np.zeros((900_000, 1), "f")}),
-    "size": (TIMM_CONFIG | {"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, None),
-}
+def test_a_model_is_loaded_onto_every_device_of_a_strategy(tmp_path, reference):
+    import tensorflow as tf
 
-
-def test_absurd_numbers_are_refused_without_memory(tmp_path):
-    """In a process of its own, for its peak of memory: a resnet18 head of 900,000 classes would be 1.8 GB."""
-    for name, (config, tensors) in ATTACKS.items():
-        hub_directory(
-            tmp_path / name, config=config, tensors=None if tensors is None else {**torch_resnet(), **tensors}
-        )
-    code = f"""
-        import os, resource
-        import zoo
-        from zoo.weights import CheckpointError
-        zoo.create("resnet18", width=8, depths=(1, 1, 1, 1), size=32)
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        before = peak()
-        for name in {list(ATTACKS)!r}:
-            try:
-                zoo.create("resnet18", weights=os.path.join({str(tmp_path)!r}, name), size=32)
-                print(name, "was loaded")
-            except CheckpointError:
-                pass
-        print((peak() - before) // 1024)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.strip().isdigit(), done.stdout + done.stderr
-    assert int(done.stdout) < 150  # MB, most of it the graphs without variables
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = zoo.create("resnet18", weights=hub_directory(tmp_path), **TINY)
+    assert all(isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), reference.get_weights(), strict=True))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
-import keras
 import pytest
 
 import zoo
 from tests.rows import ROWS
+from zoo.core.skeleton import skeleton
 
 
 def parameters(name: str, **options) -> int:
     """Trainable parameters, counted from shapes: no weight is allocated."""
-    with keras.StatelessScope(initialize_variables=False):
-        model = zoo.create(name, **options)
+    model = skeleton(lambda: zoo.create(name, **options))
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 

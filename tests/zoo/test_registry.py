@@ -28,7 +28,14 @@ def test_a_name_need_not_begin_with_its_file():
 
 
 def test_patterns_families_and_tasks_select_variants():
-    assert zoo.variants("resnet1*") == ("resnet18", "resnet101", "resnet152")
+    assert zoo.variants("resnet1*", family="resnet") == (
+        "resnet18",
+        "resnet101",
+        "resnet152",
+        "resnet18d",
+        "resnet101d",
+        "resnet152d",
+    )
     assert zoo.variants("*distilled", family="vit") == (
         "deit_tiny16_distilled",
         "deit_small16_distilled",

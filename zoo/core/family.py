@@ -22,7 +22,8 @@ class Pixels:
     """How an image must look before it enters the graph: RGB, 0..255.
 
     `size` is in pixels, one number for a square or (height, width). `crop` is the share of the
-    resized image that the centre crop keeps. `mean` and `std` are on the scale 0..255.
+    resized image that the centre crop keeps. `mean` and `std` are on the scale 0..255. `channels`
+    other than 3 are for images that are not RGB, such as a satellite's bands or a depth beside RGB.
     """
 
     size: int | tuple[int, int] = 224
@@ -30,6 +31,7 @@ class Pixels:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    channels: int = 3
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -82,12 +82,16 @@ def create(
     Image models take (B, H, W, 3) RGB 0..255 and give logits (B, classes), or, for
     task="features", the last feature map (B, h, w, C) or tokens (B, T, D).
 
+    Published weights fit other images than those of their training: another `size`, for which
+    tables of positions are resized, and another number of `channels`, for which the first kernel is
+    adapted.
+
     `classes` is the checkpoint's number, or the family's usual one (1000 for ImageNet families);
     another number than the checkpoint's leaves `head_logits` freshly initialized. `weights` is a tag
     of the family ("bundled"), a URI ("hf://org/repo", "https://...#sha256=...", "keras://resnet50"),
     a local file or directory, or a live keras.applications model. `size` is the image size in
     pixels, (height, width) where not square. Any field of the family's Config, or of its Pixels
-    (crop, interpolation), can be given by name.
+    (crop, interpolation, channels), can be given by name.
 
     Raises:
         ValueError: no such architecture, task or Config field, or a value out of range.
@@ -169,6 +173,10 @@ def _checked(pixels: Pixels) -> Pixels:
         raise ValueError(f"size={pixels.size!r} must be 1 to 4096 pixels, one number or (height, width).")
     if not 0 < pixels.crop <= 1:
         raise ValueError(f"crop={pixels.crop!r} must be over 0 and at most 1: the share that the centre crop keeps.")
+    if isinstance(pixels.channels, bool) or not isinstance(pixels.channels, int) or not 1 <= pixels.channels <= 1024:
+        raise ValueError(f"channels={pixels.channels!r} must be a whole number from 1 to 1024; 3 is RGB.")
+    if not 1 <= len(pixels.mean) == len(pixels.std) or not all(value > 0 for value in pixels.std):
+        raise ValueError(f"mean={pixels.mean!r} and std={pixels.std!r} must be equally many numbers, std over 0.")
     return pixels
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -18,12 +20,21 @@ class Attention(layers.Layer):
     the precision of the model.
     """
 
-    def __init__(self, heads, *, causal=False, bias=True, dropout=0.0, mask_value=-1e9, **kwargs):
+    def __init__(
+        self,
+        heads: int,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        mask_value: float = -1e9,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.heads, self.causal, self.bias = heads, causal, bias
         self.dropout_rate, self.mask_value = dropout, mask_value
 
-    def build(self, shape):
+    def build(self, shape: tuple[int, ...]) -> None:
         width = shape[-1]
         if width % self.heads:
             raise ValueError(f"A width of {width} does not split into {self.heads} heads. Choose heads that divide it.")
@@ -34,7 +45,9 @@ class Attention(layers.Layer):
             projection.build(shape)
         self.dropout = layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
 
-    def call(self, x, padding_mask=None, training=None):
+    def call(
+        self, x: keras.KerasTensor, padding_mask: keras.KerasTensor | None = None, training: bool | None = None
+    ) -> keras.KerasTensor:
         query, key, value = (self._split(projection(x)) for projection in (self.query, self.key, self.value))
         scores = ops.matmul(query / math.sqrt(query.shape[-1]), ops.transpose(key, (0, 1, 3, 2)))  # (B, H, T, T)
         scores = ops.cast(scores, "float32")
@@ -44,12 +57,12 @@ class Attention(layers.Layer):
         mixed = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))  # (B, H, T, D / H) -> (B, T, H, D / H)
         return self.output_projection(ops.reshape(mixed, ops.shape(x)))
 
-    def _split(self, x):
+    def _split(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """(B, T, D) -> (B, H, T, D / H)."""
         batch, length, width = ops.shape(x)
         return ops.transpose(ops.reshape(x, (batch, length, self.heads, width // self.heads)), (0, 2, 1, 3))
 
-    def _allowed(self, length, padding_mask):
+    def _allowed(self, length: Any, padding_mask: keras.KerasTensor | None) -> Iterator[keras.KerasTensor]:
         """Who may be attended to, 1 or 0, as masks that broadcast to (B, H, T, T)."""
         if self.causal:
             position = ops.arange(length)
@@ -57,9 +70,9 @@ class Attention(layers.Layer):
         if padding_mask is not None:
             yield ops.cast(padding_mask, "float32")[:, None, None, :]
 
-    def compute_output_shape(self, shape, *_, **__):
+    def compute_output_shape(self, shape: tuple[int | None, ...], *_: Any, **__: Any) -> tuple[int | None, ...]:
         return shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         options = {"heads": self.heads, "causal": self.causal, "bias": self.bias}
         return {**super().get_config(), **options, "dropout": self.dropout_rate, "mask_value": self.mask_value}

@@ -1,16 +1,28 @@
-"""Depthwise-separable blocks with and without expansion, their scaling, and their names at timm and torchvision."""
+"""The blocks of mobile networks, with and without expansion, and how publishers scale them in width and depth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from keras import layers
 
 from zoo.layers.convolution import conv_bn
-from zoo.weights.dialect import Rule
+from zoo.layers.regularization import StochasticDepth
+
+Kind = Literal["separable", "inverted", "fused", "convolution"]
+Scaling = Literal["ratio", "nearest", "uniform", "keras"]
+
+
+@dataclass(frozen=True)
+class Squeeze:
+    """Squeeze and excitation: what it is a quarter as wide as, and what follows its two convolutions."""
+
+    of: Literal["input", "expanded"]  # the channels that come into the block, or those expanded, rounded to eights
+    activation: str
+    gate: str
 
 
 @dataclass(frozen=True)
@@ -18,14 +30,15 @@ class Stage:
     """Blocks of one resolution; only the first of them strides.
 
     "separable" is a depthwise and a 1x1 convolution, both activated (MobileNet V1). "inverted" expands,
-    convolves depthwise and projects to a linear bottleneck, with a residual (V2). "convolution" is 1x1.
+    convolves depthwise and projects to a linear bottleneck, with a residual (V2). "fused" expands with the
+    convolution itself (EfficientNet V2). "convolution" is a single one, with a residual where that fits.
     """
 
-    kind: Literal["separable", "inverted", "convolution"]
+    kind: Kind
     blocks: tuple[tuple[int, float, int], ...]  # (how many, expansion of the channels that come in, channels)
     stride: int = 1
     kernel: int = 3
-    squeeze: bool = False  # squeeze and excitation
+    squeeze: Squeeze | None = None
     activation: str = "relu6"
 
     def rows(self, depth: float) -> Iterator[tuple[float, int]]:
@@ -51,79 +64,89 @@ class Block:
     filters: int
 
 
-def inverted_residual(x, block: Block, **numerics: Any):
+def scaled_blocks(
+    stages: Sequence[Stage], stem: tuple[int, int], *, width: float, depth: float, fixed_ends: bool, scaling: Scaling
+) -> Iterator[Block]:
+    """Every block of a network, scaled in width and depth.
+
+    `stem` holds the channels of the first convolution at width 1 and as they are. `fixed_ends` spares the
+    first and the last stage the scaling of their depth. `scaling` is the publisher's arithmetic: "ratio"
+    expands scaled channels, "nearest" too but rounds them down as readily as up, "uniform" scales every
+    published number; in that and in "keras" a single convolution widens the scaled channels.
+    """
+    published, channels = stem  # what comes in, at width 1 and scaled
+    for number, stage in enumerate(stages, start=1):
+        fixed = fixed_ends and number in (1, len(stages))
+        for index, (expansion, filters) in enumerate(stage.rows(1.0 if fixed else depth)):
+            scaled = eights(filters * width, nearest=scaling == "nearest")
+            expanded = eights(channels * expansion)
+            if scaling == "uniform":
+                expanded = eights(round(published * expansion) * width)
+            if scaling in ("uniform", "keras") and stage.kind == "convolution":
+                scaled = expanded = eights(channels * expansion)
+            yield Block(
+                name=f"stage{number}_block{index}",
+                stage=stage,
+                stride=stage.stride if index == 0 else 1,
+                expanded=None if expansion == 1 and stage.kind != "fused" else expanded,
+                filters=scaled,
+            )
+            published, channels = filters, scaled
+
+
+def inverted_residual(x, block: Block, *, stochastic_depth: float = 0.0, **numerics: Any):
     """One block of any kind: (B, H, W, C) -> (B, H/stride, W/stride, filters).
 
     The convolutions of a block are numbered in order: name_expand_conv1, name_depthwise_conv2,
-    name_project_conv3. `numerics` are the padding and epsilon of `conv_bn`.
+    name_project_conv3. `stochastic_depth` is the share of images whose residual branch is dropped in
+    training. `numerics` are the padding and epsilon of `conv_bn`.
     """
     stage, name, shortcut = block.stage, block.name, x
     options = {**numerics, "activation": stage.activation}
     if stage.kind == "convolution":
-        return conv_bn(x, block.filters, 1, stride=block.stride, name=f"{name}_conv", **options)
-    position = 1
+        x = conv_bn(x, block.filters, stage.kernel, stride=block.stride, name=f"{name}_conv", **options)
+    elif stage.kind == "fused":
+        fused = f"{name}_fused_expand_conv1"
+        x = conv_bn(x, block.expanded, stage.kernel, stride=block.stride, name=fused, **options)
+        x = conv_bn(x, block.filters, 1, name=f"{name}_fused_project_conv2", **{**options, "activation": None})
+    else:
+        x = _depthwise_separable(x, block, options)
+    if stage.kind == "separable" or block.stride > 1 or shortcut.shape[-1] != block.filters:
+        return x
+    if stochastic_depth:
+        x = StochasticDepth(stochastic_depth, name=f"{name}_drop")(x)
+    return layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def _depthwise_separable(x, block: Block, options: dict[str, Any]):
+    """Expansion if there is one, depthwise convolution, squeeze and excitation if there is one, projection."""
+    stage, name, position = block.stage, block.name, 1
+    quarter = x.shape[-1] // 4 if stage.squeeze and stage.squeeze.of == "input" else None
     if block.expanded:
         x = conv_bn(x, block.expanded, 1, name=f"{name}_expand_conv{position}", **options)
         position += 1
     depthwise = f"{name}_depthwise_conv{position}"
     x = conv_bn(x, x.shape[-1], stage.kernel, stride=block.stride, depthwise=True, name=depthwise, **options)
     if stage.squeeze:
-        x = squeeze_excite(x, name=f"{name}_squeeze")
-    if stage.kind == "inverted":
-        options["activation"] = None
-    x = conv_bn(x, block.filters, 1, name=f"{name}_project_conv{position + 1}", **options)
-    if stage.kind == "inverted" and block.stride == 1 and shortcut.shape[-1] == block.filters:
-        x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return x
+        after = {"activation": stage.squeeze.activation, "gate": stage.squeeze.gate}
+        x = squeeze_excite(x, quarter, name=f"{name}_squeeze", **after)
+    last = {**options, "activation": None} if stage.kind == "inverted" else options
+    return conv_bn(x, block.filters, 1, name=f"{name}_project_conv{position + 1}", **last)
 
 
-def squeeze_excite(x, *, name: str):
-    """Channels weighted by what the whole map holds: (B, H, W, C) -> (B, H, W, C)."""
+def squeeze_excite(x, squeezed: int | None = None, *, name: str, activation: str = "relu", gate: str = "hard_sigmoid"):
+    """Channels weighted by what the whole map holds: (B, H, W, C) -> (B, H, W, C).
+
+    `squeezed` are the channels between the two convolutions: a quarter of C, rounded to eights, unless given.
+    """
     channels = x.shape[-1]
     y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
-    y = layers.Conv2D(eights(channels // 4), 1, activation="relu", name=f"{name}_reduce")(y)
-    y = layers.Conv2D(channels, 1, activation="hard_sigmoid", name=f"{name}_expand")(y)
+    y = layers.Conv2D(squeezed or eights(channels // 4), 1, activation=activation, name=f"{name}_reduce")(y)
+    y = layers.Conv2D(channels, 1, activation=gate, name=f"{name}_expand")(y)
     return layers.Multiply(name=f"{name}_scale")([x, y])
 
 
-def eights(channels: float) -> int:
-    """The nearest multiple of 8 that is not more than a tenth below."""
+def eights(channels: float, *, nearest: bool = False) -> int:
+    """The nearest multiple of 8, that is not more than a tenth below unless any `nearest` will do."""
     rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def timm_rules() -> Iterator[Rule]:
-    """The rules of timm's blocks: stages count from 0 there, and norms are numbered as our convolutions are."""
-    names = {
-        "conv": "conv",
-        "bn": "bn1",
-        "expand_conv1": "conv_pw",
-        r"depthwise_conv\d": "conv_dw",
-        "project_conv2": "conv_pw",
-        "project_conv3": "conv_pwl",
-        r"(?:expand|depthwise|project)_bn(\d)": r"bn\3",
-        "squeeze_(reduce|expand)": r"se.conv_\3",
-    }
-    for ours, theirs in names.items():
-        yield Rule(
-            rf"stage(\d+)_block(\d+)_{ours}",
-            lambda match, theirs=theirs: f"blocks.{int(match[1]) - 1}.{match[2]}.{match.expand(theirs)}",
-        )
-
-
-def torchvision_rules(block: Block, module: str, *, inner: Literal["conv", "block"]) -> Iterator[Rule]:
-    """The rules of one of torchvision's blocks, which counts its layers from 0 in a sequence called `inner`."""
-    if block.stage.kind == "convolution":
-        yield from (Rule(f"{block.name}_conv", f"{module}.0"), Rule(f"{block.name}_bn", f"{module}.1"))
-        return
-    parts = {"expand": block.expanded, "depthwise": True, "squeeze": block.stage.squeeze, "project": True}
-    for position, part in enumerate(name for name, present in parts.items() if present):
-        conv, bn = f"{module}.{inner}.{position}.0", f"{module}.{inner}.{position}.1"
-        if part == "project" and inner == "conv":  # V2 does not nest its linear convolution
-            conv, bn = f"{module}.conv.{position}", f"{module}.conv.{position + 1}"
-        if part == "squeeze":
-            yield Rule(f"{block.name}_squeeze_reduce", f"{module}.{inner}.{position}.fc1")
-            yield Rule(f"{block.name}_squeeze_expand", f"{module}.{inner}.{position}.fc2")
-        else:
-            yield Rule(rf"{block.name}_{part}_conv\d", conv)
-            yield Rule(rf"{block.name}_{part}_bn\d", bn)
+    return rounded + 8 if rounded < 0.9 * channels and not nearest else rounded

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import layers
 
 from zoo.layers.attention import Attention
+from zoo.weights.dialect import Rule, third
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 
@@ -52,7 +54,7 @@ class TransformerBlock(layers.Layer):
         dropout=0.0,
         qkv_bias=True,
         mask_value=-1e9,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if activation not in _ACTIVATIONS:
@@ -110,3 +112,23 @@ class TransformerBlock(layers.Layer):
             "qkv_bias": self.qkv_bias,
             "mask_value": self.mask_value,
         }
+
+
+class BlockNames(NamedTuple):
+    """What a publisher calls the layers of a block."""
+
+    attention: tuple[str, ...]  # query, key and value, or the one layer that fuses the three
+    output: str
+    norms: tuple[str, str]  # of attention and of the MLP
+    mlp: tuple[str, ...]  # up and down
+
+
+def block_rules(block: str, names: BlockNames) -> Iterator[Rule]:
+    r"""The rules of the TransformerBlocks block0, block1, ...; `block` is their name for one, such as r"layer.\1"."""
+    pieces = (third(0), third(1), third(2)) if len(names.attention) == 1 else (None,) * 3
+    projections = names.attention * (3 // len(names.attention))
+    for ours, theirs, piece in zip(("query", "key", "value"), projections, pieces, strict=True):
+        yield Rule(rf"block(\d+)/attention/{ours}", f"{block}.{theirs}", piece)
+    layers_of_block = ("attention/output", "attention_norm", "mlp_norm", "mlp_up", "mlp_down")
+    for ours, theirs in zip(layers_of_block, (names.output, *names.norms, *names.mlp), strict=True):
+        yield Rule(rf"block(\d+)/{ours}", f"{block}.{theirs}")

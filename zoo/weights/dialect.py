@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.weights.layouts import KERAS, TORCH, Arrange, Layout, Shape
 
-__all__ = ["KERAS", "TORCH", "Dialect", "Rule", "Source", "rgb_from_bgr", "squeezed", "third"]
+__all__ = ["KERAS", "TORCH", "Dialect", "Rule", "Source", "channels_last", "rgb_from_bgr", "squeezed", "third"]
 
 Theirs = str | tuple[str, ...] | Callable[[re.Match[str]], str]
 
@@ -34,6 +34,7 @@ class Source(NamedTuple):
     names: tuple[str, ...]
     piece: Callable[..., np.ndarray] | None
     arrange: Arrange
+    adapt: Arrange | None = None  # to images that the checkpoint was not trained on
 
     def array(self, parts: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
         """The variable's array, from those of the tensors.
@@ -42,7 +43,8 @@ class Source(NamedTuple):
             ValueError: the tensors have not the shapes that lead to `shape`.
             IndexError: they have too few axes.
         """
-        return self.arrange(self.piece(*parts) if self.piece else parts[0], shape)
+        arranged = self.arrange(self.piece(*parts) if self.piece else parts[0], shape)
+        return self.adapt(arranged, shape) if self.adapt else arranged
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,15 @@ def squeezed(array: np.ndarray) -> np.ndarray:
 def rgb_from_bgr(array: np.ndarray) -> np.ndarray:
     """A first kernel that was trained on BGR, for RGB: (h, w, 3, out), its input channels reversed."""
     return array[:, :, ::-1] if array.ndim == 4 else array
+
+
+def channels_last(height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A Linear on a flattened (C, h, w) map, for a flattened (h, w, C): (out, C * h * w) -> (out, h * w * C)."""
+
+    def rearranged(array: np.ndarray) -> np.ndarray:
+        if array.ndim == 1:  # the bias
+            return array
+        cells = array.reshape(array.shape[0], -1, height, width)
+        return cells.transpose(0, 2, 3, 1).reshape(array.shape)
+
+    return rearranged

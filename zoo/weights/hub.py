@@ -66,20 +66,21 @@ def published_image_model(config: Mapping[str, Any]) -> PublishedImageModel | No
         raise CheckpointError(
             f"config.json builds {short(config['architecture'])} with options unknown here: {short(sorted(strange))}."
         )
-    size = values.get("input_size", (3, 224, 224))
-    if not isinstance(size, (list, tuple)) or len(size) != 3:
-        raise CheckpointError(f"config.json: input_size={short(size)} is not (channels, height, width).")
-    height, width = (whole({"input_size": side}, "input_size", 1, 4096) for side in size[1:])
+    shape = values.get("input_size", (3, 224, 224))
+    if not isinstance(shape, (list, tuple)) or len(shape) != 3:
+        raise CheckpointError(f"config.json: input_size={short(shape)} is not (channels, height, width).")
+    channels = whole({"in_chans": shape[0], **_object(config, "model_args")}, "in_chans", 1, 1024)
     classes = config.get("num_classes", values.get("num_classes"))
     return PublishedImageModel(
         library="torchvision" if config.get("library_name") == "torchvision" else "timm",
         architecture=str(config["architecture"]),
         pixels=Pixels(
-            size=height if height == width else (height, width),
+            size=sides(shape[1:], "input_size"),
             crop=number(values, "crop_pct", 0.01, 1.0, default=0.875),
             interpolation=_interpolation(values, "interpolation"),
-            mean=_channels(values.get("mean", (0.485, 0.456, 0.406)), "mean"),
-            std=_channels(values.get("std", (0.229, 0.224, 0.225)), "std"),
+            mean=_for_channels(values.get("mean", (0.485, 0.456, 0.406)), "mean", channels),
+            std=_for_channels(values.get("std", (0.229, 0.224, 0.225)), "std", channels),
+            channels=channels,
         ),
         classes=None if classes is None else whole({"num_classes": classes}, "num_classes", 0, 1_000_000),
     )
@@ -100,16 +101,34 @@ def torchvision_arguments(config: Mapping[str, Any], *, known: Collection[str] =
     return arguments
 
 
-def transformers_pixels(config: Mapping[str, Any], size: int) -> Pixels:
+def transformers_pixels(config: Mapping[str, Any], size: int | tuple[int, int]) -> Pixels:
     """What a transformers preprocessor_config.json says; a mean and std of 0.5 where there is none."""
     values = _object(config, "preprocessor")
+    channels = whole(config, "num_channels", 1, 1024, default=3)
     return Pixels(
         size=size,
-        crop=1.0,
+        crop=_crop(values),
         interpolation=_interpolation(values, "resample"),
-        mean=_channels(values.get("image_mean", (0.5,) * 3), "image_mean"),
-        std=_channels(values.get("image_std", (0.5,) * 3), "image_std"),
+        mean=_for_channels(values.get("image_mean", (0.5,) * 3), "image_mean", channels),
+        std=_for_channels(values.get("image_std", (0.5,) * 3), "image_std", channels),
+        channels=channels,
     )
+
+
+def _crop(preprocessor: Mapping[str, Any]) -> float:
+    """The share of the resized image that a preprocessor's centre crop keeps; all of it where it does not crop."""
+    if not preprocessor.get("do_center_crop"):
+        return 1.0
+    kept, resized = (_shorter_side(preprocessor, key) for key in ("crop_size", "size"))
+    return min(1.0, kept / resized)
+
+
+def _shorter_side(values: Mapping[str, Any], key: str) -> int:
+    """The shorter side of a size: one number, or an object with shortest_edge or with height and width."""
+    found = values.get(key)
+    given = found if isinstance(found, Mapping) else {"shortest_edge": found}
+    names = ("shortest_edge",) if "shortest_edge" in given else ("height", "width")
+    return min(whole({key: given.get(name)}, key, 1, 16_384) for name in names)
 
 
 def whole(values: Mapping[str, Any], key: str, low: int, high: int, *, default: int | None = None) -> int:
@@ -122,6 +141,19 @@ def whole(values: Mapping[str, Any], key: str, low: int, high: int, *, default: 
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise CheckpointError(f"config.json: {key}={short(value)} must be a whole number from {low:,} to {high:,}.")
     return value
+
+
+def sides(value: Any, key: str) -> int | tuple[int, int]:
+    """An image size of a config.json, one number or (height, width), as Pixels have it.
+
+    Raises:
+        CheckpointError: it is neither, or out of bounds.
+    """
+    both = value if isinstance(value, (list, tuple)) else (value, value)
+    if len(both) != 2:
+        raise CheckpointError(f"config.json: {key}={short(value)} must be one number or (height, width).")
+    height, width = (whole({key: side}, key, 1, 4096) for side in both)
+    return height if height == width else (height, width)
 
 
 def number(values: Mapping[str, Any], key: str, low: float, high: float, *, default: float | None = None) -> float:
@@ -164,9 +196,11 @@ def _interpolation(values: Mapping[str, Any], key: str) -> Literal["bilinear", "
     return _RESAMPLING[value]
 
 
-def _channels(values: Any, key: str) -> tuple[float, ...]:
-    """A mean or std on the scale 0..1, as ours on 0..255."""
-    if not isinstance(values, (list, tuple)) or len(values) not in (1, 3):
-        raise CheckpointError(f"config.json: {key}={short(values)} must hold one or three numbers.")
+def _for_channels(values: Any, key: str, channels: int) -> tuple[float, ...]:
+    """A mean or std on the scale 0..1, as ours on 0..255; one number stands for every channel."""
+    if not isinstance(values, (list, tuple)) or len(values) not in (1, 3, channels):
+        known = " or ".join(map(str, sorted({1, 3, channels})))
+        raise CheckpointError(f"config.json: {key}={short(values)} must hold {known} numbers.")
     low = 1e-6 if key.endswith("std") else -10.0
-    return tuple(255 * number({key: value}, key, low, 10.0) for value in values)
+    found = tuple(255 * number({key: value}, key, low, 10.0) for value in values)
+    return found * channels if len(found) == 1 else found

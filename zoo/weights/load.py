@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 from zoo.core.family import Family, HubMatch, Task
 from zoo.core.registry import build, configure, families, load_family
+from zoo.core.skeleton import materialize, skeleton
 from zoo.weights import hub
+from zoo.weights.adapt import adapters
 from zoo.weights.dialect import Dialect
 from zoo.weights.errors import CheckpointError, WeightsMismatch
 from zoo.weights.live import conventions, from_keras
 from zoo.weights.locate import locate, offline
 from zoo.weights.read import Tensors, open_tensors
-from zoo.weights.translate import LOGITS, Plan, assign, make_plan, read
+from zoo.weights.translate import LOGITS, Plan, make_plan, values
 
 if TYPE_CHECKING:
     import keras
@@ -56,12 +59,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One dialect tried on a checkpoint: how the model would be built, and what stands against it."""
+    """One dialect tried on a checkpoint: the model, still without values, and what stands against it."""
 
     dialect: str
-    config: Any
+    model: keras.Model
     published: int | None  # classes of the checkpoint
-    classes: int | None  # classes to build with
+    classes: int | None  # classes of the model
     plan: Plan
 
 
@@ -153,7 +156,7 @@ def _keras_application(name: str) -> keras.Model:
 
 
 def _load(family: Family, request: Request, checkpoint: Checkpoint) -> keras.Model:
-    """Find the dialect that fits, read all values, and only then build the model and assign them."""
+    """Find the dialect that fits by the shapes alone, and only then read the values into its model."""
     tried: list[Attempt] = []
     skeletons: dict[tuple[Any, int | None], keras.Model] = {}
     for dialect in [checkpoint.dialect] if checkpoint.dialect else family.dialects:
@@ -163,16 +166,20 @@ def _load(family: Family, request: Request, checkpoint: Checkpoint) -> keras.Mod
     best = min(tried, key=lambda attempt: attempt.plan.problems)
     if best.plan.problems:
         raise WeightsMismatch(_mismatch(request, checkpoint, best, tried=tried, match=checkpoint.match(family)))
-    arrays = read(best.plan, checkpoint.tensors)
-    model = build(family, best.config, name=request.name, task=request.task, classes=best.classes)
-    assign(model, arrays)
+    materialize(best.model, values(best.plan, checkpoint.tensors))
+    for change in best.plan.adapted:
+        logger.warning("%s: %s.", best.model.name, change)
     if best.plan.kept:
-        heads = ", ".join(dict.fromkeys(name.rpartition("/")[0] for name in best.plan.kept))
+        heads = ", ".join(dict.fromkeys(best.plan.kept))
         had = f"{best.published:,} classes" if best.published else "no classifier"
         logger.warning(
-            "%s: %s is freshly initialized for %d classes; the checkpoint has %s.", model.name, heads, best.classes, had
+            "%s: %s is freshly initialized for %d classes; the checkpoint has %s.",
+            best.model.name,
+            heads,
+            best.classes,
+            had,
         )
-    return model
+    return best.model
 
 
 def _attempt(
@@ -190,20 +197,16 @@ def _attempt(
     match = checkpoint.match(family)
     described = {field: getattr(match.config, field) for field in family.conventions} if match else {}
     conventions = {**dialect.overrides, **described, **checkpoint.overrides}
-    config = configure(configure(request.config, **conventions), **request.overrides)
+    published_config = configure(request.config, **conventions)
+    config = configure(published_config, **request.overrides)
     key = (config, classes or family.classes)
     if key not in skeletons:
-        skeletons[key] = _skeleton(family, config, request, classes)
-    plan = make_plan(skeletons[key], checkpoint.tensors.shapes, dialect, keep=keep)
-    return Attempt(name, config, published, classes, plan)
-
-
-def _skeleton(family: Family, config: Any, request: Request, classes: int | None) -> keras.Model:
-    """The model without its variables' values: only shapes, so that any size costs no memory."""
-    import keras
-
-    with keras.StatelessScope(initialize_variables=False):
-        return build(family, config, name=request.name, task=request.task, classes=classes)
+        skeletons[key] = skeleton(partial(build, family, config, name=request.name, task=request.task, classes=classes))
+    model = skeletons[key]
+    certain = "pixels" in described or "pixels" in checkpoint.overrides
+    changes = adapters(model, published_config.pixels, certain=certain) if hasattr(config, "pixels") else {}
+    plan = make_plan(model, checkpoint.tensors.shapes, dialect, keep=keep, adapters=changes)
+    return Attempt(name, model, published, classes, plan)
 
 
 def _published_classes(dialect: Dialect, tensors: Tensors) -> int | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from zoo.weights.download import download, hash_of, verify
 from zoo.weights.errors import CheckpointError
+from zoo.weights.offline import find
 
 _FILE = r"[\w][\w.-]*\.(?:safetensors|npz)"
 _HUB = re.compile(rf"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*?))?(?:/(?P<file>{_FILE}))?")
@@ -22,17 +23,21 @@ def locate(uri: str | Path, *, sha256: str = "") -> Path:
     """The local file or directory behind a URI; downloads it if that is needed and allowed.
 
     "hf://org/repo", "hf://org/repo@revision", "hf://org/repo/file.safetensors"; "https://...#sha256=...";
-    "bundled://file" inside the package; else a local path. With HF_HUB_OFFLINE=1 no socket is opened:
-    what is not in a cache is an error. The hash is that of the file, or of model.safetensors in a directory.
+    "bundled://file" inside the package; else a local path. What a bundle named by ZOO_WEIGHTS holds is taken
+    from there. With HF_HUB_OFFLINE=1 no socket is opened: what is not in a bundle or a cache is an error. The hash
+    is that of the file, or of model.safetensors in a directory.
 
     Raises:
         FileNotFoundError: it is not there, or not in the cache while offline.
         CheckpointError: the URI is malformed, or the file's hash is another than the given one.
     """
     text = str(uri)
+    kept = find(text) if text.startswith("hf://") else None
     if text.startswith("https://"):
         return _from_web(text, sha256)
-    if text.startswith("hf://"):
+    if kept is not None:
+        path = kept
+    elif text.startswith("hf://"):
         path = _from_hub(text)
     elif text.startswith("bundled://"):
         path = Path(str(resources.files("zoo.weights") / "bundled" / Path(text).name))

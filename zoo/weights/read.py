@@ -153,17 +153,18 @@ def _open_safetensors(path: Path) -> Tensors:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = safe_open(path, framework="np")
-        names = file.keys()
-        if len(names) > _MOST_TENSORS:
-            raise CheckpointError(f"'{path}' holds {len(names):,} tensors; no model here has so many.")
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        with safe_open(path, framework="np") as file:
+            names = file.keys()
+            if len(names) > _MOST_TENSORS:
+                raise CheckpointError(f"'{path}' holds {len(names):,} tensors; no model here has so many.")
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"'{path}' is not a whole safetensors file{_looks_like(path)} ({error}).") from None
 
     def load(name: str) -> np.ndarray:
         try:
-            return file.get_tensor(name)
+            with safe_open(path, framework="np") as again:  # what one handle has read stays resident, mapped
+                return again.get_tensor(name)
         except (SafetensorError, TypeError, ValueError, AttributeError) as error:  # AttributeError: 8-bit floats
             raise CheckpointError(f"'{path}': {name[:200]!r} is of a kind that cannot be read ({error}).") from None
 

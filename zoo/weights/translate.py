@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.core.naming import GRAMMAR
+from zoo.weights.adapt import Adapter
 from zoo.weights.dialect import Dialect, Source
 from zoo.weights.errors import WeightsMismatch
 from zoo.weights.layouts import Shape
@@ -26,7 +29,8 @@ class Plan:
     """What a dialect would assign to a model, and everything in the checkpoint's shapes that stands against it."""
 
     sources: dict[str, tuple[Source, Shape]] = field(default_factory=dict)  # by variable, such as 'stem_conv/kernel'
-    kept: list[str] = field(default_factory=list)  # variables left as they are, as asked
+    kept: list[str] = field(default_factory=list)  # layers left as they are, as asked
+    adapted: list[str] = field(default_factory=list)  # what is changed for other images, in words
     missing: list[str] = field(default_factory=list)
     looked_for: str = ""  # the first tensor that was not there
     misshapen: dict[str, str] = field(default_factory=dict)  # variable -> what is wrong with it
@@ -72,11 +76,24 @@ def translate(
     plan = make_plan(model, opened.shapes, dialect, keep=keep)
     if plan.problems:
         raise WeightsMismatch(f"The checkpoint does not fit {model.name!r}; nothing was loaded. {plan.report()}")
-    assign(model, read(plan, opened))
+    deque(values(plan, opened), maxlen=0)  # all are read once before any is assigned
+    ours = {variable.path: variable for _, _, variable in variables(model)}
+    for path, array in values(plan, opened):
+        ours[path].assign(array)
 
 
-def make_plan(model: keras.Model, shapes: Mapping[str, Shape], dialect: Dialect, *, keep: Iterable[str] = ()) -> Plan:
-    """What a dialect would assign to `model`, from the shapes of the tensors alone: nothing is read."""
+def make_plan(
+    model: keras.Model,
+    shapes: Mapping[str, Shape],
+    dialect: Dialect,
+    *,
+    keep: Iterable[str] = (),
+    adapters: Mapping[str, Adapter] | None = None,
+) -> Plan:
+    """What a dialect would assign to `model`, from the shapes of the tensors alone: nothing is read.
+
+    `adapters` are for the variables, by path, whose arrays may be changed to fit.
+    """
     plan = Plan()
     used: set[str] = set()
     paths: set[str] = set()
@@ -85,12 +102,12 @@ def make_plan(model: keras.Model, shapes: Mapping[str, Shape], dialect: Dialect,
         source = dialect.source(path, layer_class, variable.name)
         names = source.names if source else ()
         if any(re.fullmatch(pattern, path) for pattern in keep):
-            plan.kept.append(variable.path)
+            plan.kept.append(path)
         elif source is None or not all(name in shapes for name in names):
-            plan.missing.append(variable.path)
+            plan.missing.append(f"{path}/{variable.name}")
             plan.looked_for = plan.looked_for or next((name for name in names if name not in shapes), "")
         else:
-            _plan_variable(plan, variable, source, shapes)
+            _plan_variable(plan, variable, source, shapes, adapter=(adapters or {}).get(variable.path))
         used.update(names)
     for name in shapes:
         ignored = any(re.fullmatch(pattern, name) for pattern in dialect.ignore)
@@ -99,57 +116,70 @@ def make_plan(model: keras.Model, shapes: Mapping[str, Shape], dialect: Dialect,
     return plan
 
 
-def _plan_variable(plan: Plan, variable: keras.Variable, source: Source, shapes: Mapping[str, Shape]) -> None:
+def _plan_variable(
+    plan: Plan, variable: keras.Variable, source: Source, shapes: Mapping[str, Shape], *, adapter: Adapter | None
+) -> None:
     """Put one variable into the plan if its tensors would come out in its shape."""
     shape = tuple(variable.shape)
     try:
         hollow = [np.broadcast_to(np.float32(0), shapes[name]) for name in source.names]  # a shape without memory
-        fits = source.array(hollow, shape).shape == shape
+        found = source.array(hollow, shape).shape
+        if adapter is not None and (change := adapter.describe(found, shape)):
+            plan.adapted.append(change)
+            source = source._replace(adapt=adapter)
+            found = source.array(hollow, shape).shape
     except (ValueError, IndexError):  # a transpose or split that this shape does not have
-        fits = False
-    if fits:
+        found = None
+    if found == shape:
         plan.sources[variable.path] = (source, shape)
     else:
-        found = ", ".join(f"{fold([name])!r} {tuple(shapes[name])}" for name in source.names)
-        plan.misshapen[variable.path] = f"{variable.path} takes {shape}, the checkpoint has {found}"
+        held = ", ".join(f"{fold([name])!r} {tuple(shapes[name])}" for name in source.names)
+        ours = f"{_layer_path(variable)}/{variable.name}"
+        plan.misshapen[ours] = f"{ours} takes {shape}, the checkpoint has {held}"
 
 
-def read(plan: Plan, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The array for each variable of a plan without problems, in float32.
+def values(plan: Plan, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(variable, array in float32) for all of a plan without problems, read one at a time.
 
     Raises:
-        WeightsMismatch: a tensor holds NaN, infinity or no floating-point numbers at all.
+        WeightsMismatch: a tensor holds NaN, infinity or no floating-point numbers at all; after the last array.
     """
-    arrays: dict[str, np.ndarray] = {}
     unusable: list[str] = []
     for ours, (source, shape) in plan.sources.items():
         parts = [tensors[name] for name in source.names]
+        array = None
         if all(map(_is_usable, parts)):
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
-                arrays[ours] = source.array(parts, shape).astype("float32", copy=False)
-        if ours not in arrays or not np.isfinite(arrays[ours]).all():
+                array = source.array(parts, shape).astype("float32", copy=False)
+        if array is not None and np.isfinite(array).all():
+            yield ours, array
+        else:
             unusable += source.names
     if unusable:
         raise WeightsMismatch(
             f"The checkpoint does not hold finite floating-point numbers in {len(unusable)} tensors: {fold(unusable)}. "
             "Nothing was loaded. The file is damaged, or its training had diverged."
         )
-    return arrays
 
 
 def _is_usable(array: np.ndarray) -> bool:
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 
-def assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Move what `read` gave into the variables of `model`; each array is let go once it is assigned."""
-    for _, _, variable in variables(model):
-        if variable.path in arrays:
-            variable.assign(arrays.pop(variable.path))
-
-
 def variables(model: keras.Model) -> Iterator[tuple[str, str, keras.Variable]]:
     """(layer class, layer path, variable) of every weight, in graph order; random states are no weights."""
     for layer in model._flatten_layers(include_self=False, recursive=True):
         for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
-            yield type(layer).__name__, variable.path.rpartition("/")[0], variable
+            yield _layer_class(layer), _layer_path(variable), variable
+
+
+def _layer_class(layer: keras.layers.Layer) -> str:
+    """The class of Keras that a layer is of, whose layout it has: our faster ones are its subclasses."""
+    return next(kind.__name__ for kind in type(layer).__mro__ if kind.__module__.partition(".")[0] == "keras")
+
+
+def _layer_path(variable: keras.Variable) -> str:
+    """The path of a variable's layer, from the innermost layer on that is named by the grammar."""
+    names = variable.path.split("/")[:-1]
+    start = max((index for index, name in enumerate(names) if GRAMMAR.fullmatch(name)), default=0)
+    return "/".join(names[start:])
