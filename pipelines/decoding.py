@@ -68,8 +68,18 @@ def resize_and_crop(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     published weights were measured with. Whole numbers because theirs, and every uint8 client's, are.
     """
     size = _covering(image, _enlarged(pixels, pixels.crop))
-    offset = tf.round((size - pixels.shape) / 2)  # half to even, as Python's round in torchvision
-    return _window(image, pixels, size=size, offset=offset, shape=pixels.shape)
+    top, left = tf.unstack(tf.cast(tf.round((size - pixels.shape) / 2), tf.float32))  # half to even, as Python's round
+    down, across = tf.unstack(tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32))
+    rows, (_, width) = tf.shape(image)[0], pixels.shape
+    # Pillow's two passes, since it makes whole numbers in between.
+    wide = resample(image, pixels, scale=tf.stack([1, across]), offset=tf.stack([0, left]), shape=[rows, width])
+    wide = _half_up(wide)
+    return _half_up(resample(wide, pixels, scale=tf.stack([down, 1]), offset=tf.stack([top, 0]), shape=pixels.shape))
+
+
+def _half_up(values: tf.Tensor) -> tf.Tensor:
+    """The nearest whole numbers, halves as Pillow rounds them."""
+    return tf.floor(values + 0.5)
 
 
 def scaled(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:

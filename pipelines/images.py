@@ -52,6 +52,20 @@ def training_set(
     return _finished(images.batch(min(batch, len(examples)), drop_remainder=True))
 
 
+def color(pixels: Pixels) -> Pixels:
+    """The pixels, if they are those of color images, which these sets hold.
+
+    Raises:
+        ValueError: the model takes another number of channels.
+    """
+    if pixels.channels != 3:
+        raise ValueError(
+            f"The model takes images of {pixels.channels} channels, and image files are read as RGB. "
+            "Train it on a tf.data set of your own: pipelines.train.fit(model, phases, train)."
+        )
+    return pixels
+
+
 def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budget: int | None = 0) -> tf.data.Dataset:
     """Batches in order, resized and center-cropped; the last one may be smaller.
 

@@ -14,6 +14,7 @@ from pipelines.bundle import Bundle
 from pipelines.freezing import Freezer, GivenGroups, find_groups
 from pipelines.monitor import History, Keeper, ProgressBar
 from pipelines.run import Phase, Run
+from zoo.layers.auxiliary import without_auxiliary
 from zoo.layers.pixels import PixelInput, pixels_of
 
 
@@ -103,7 +104,7 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         options = {"size": run.data.size, **crop, **run.overrides}
         model = zoo.create(run.model, weights=run.weights, classes=len(data.classes), **options)
     bundle.prepare(run)
-    pixels = pixels_of(model)
+    pixels = images.color(pixels_of(model))
     history = fit(
         model,
         run.phases,
@@ -117,6 +118,7 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         folder=run.out,
         progress=progress,
     )
+    model = without_auxiliary(model)
     scores = evaluate.evaluate(model, data.test, data.classes, batch=run.batch) if len(data.test) else None
     return bundle.save(
         model, run, data, history=history, scores=scores, devices=hardware.describe(strategy, run.hardware)

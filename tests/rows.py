@@ -197,7 +197,6 @@ _ALL = (
     _vit("vit_large14", 304_203_752, patch=14),
     _vit("vit_large16", 304_326_632),
     _vit("vit_large32", 306_535_400, patch=32),
-    _vit("vit_huge14", 632_045_800, patch=14),  # timm's vit_huge_patch14_224 with 1000 classes
     _vit("vit_base16_clip", 86_568_424),
     _vit(
         "vit_base32_clip",

@@ -15,6 +15,7 @@ from keras import layers
 
 from zoo.core.family import IMAGENET_MEAN, IMAGENET_STD, Family, HubMatch, Pixels, Task
 from zoo.layers import inception_blocks as blocks
+from zoo.layers.auxiliary import AuxiliaryModel
 from zoo.layers.heads import logits
 from zoo.layers.inception_blocks import AuxiliaryKind, Block, Unit
 from zoo.layers.pixels import image_input
@@ -54,8 +55,8 @@ class Config:
 def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:
     """(B, H, W, 3) -> logits (B, classes), or the map (B, H/32, W/32, C) that the head would pool.
 
-    With auxiliary=True, for training, it gives {"logits": ..., "auxiliary1": ..., ...}, each (B, classes); the usual
-    weights of their losses are 1, 0.3, 0.3 for v1 and 1, 0.4 for v3.
+    With auxiliary=True, for training, it is an AuxiliaryModel and gives {"logits": ..., "auxiliary1": ..., ...},
+    each (B, classes).
 
     Raises:
         ValueError: the images are too small.
@@ -81,7 +82,7 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
         if config.dropout:
             x = layers.Dropout(config.dropout, name="head_dropout")(x)
         x = logits(x, classes)
-    return keras.Model(image, {"logits": x, **heads} if heads else x, name=name)
+    return AuxiliaryModel(image, {"logits": x, **heads}, name=name) if heads else keras.Model(image, x, name=name)
 
 
 def _check_size(config: Config, *, auxiliary: bool) -> None:

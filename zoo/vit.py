@@ -115,7 +115,7 @@ def _sized(size: str, patch: int, **options: Any) -> Config:
     return Config(**vit_published.sized(size, patch), **options)
 
 
-_PATCHES = {"tiny": (16,), "small": (8, 16, 32), "base": (8, 16, 32), "large": (14, 16, 32), "huge": (14,)}
+_PATCHES = {"tiny": (16,), "small": (8, 16, 32), "base": (8, 16, 32), "large": (14, 16, 32)}
 _DEIT = ("tiny", "small", "base")
 _CLIP = {"base": (16, 32), "large": (14,)}
 

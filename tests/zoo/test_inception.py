@@ -13,6 +13,7 @@ from tests.parity import packs
 from tests.rows import ROWS
 from zoo.core.registry import load_family
 from zoo.core.skeleton import skeleton
+from zoo.layers.auxiliary import without_auxiliary
 from zoo.layers.inception_blocks import Branch, inception_block, max_pool
 from zoo.weights import CheckpointError, WeightsMismatch
 from zoo.weights.translate import make_plan
@@ -118,7 +119,7 @@ def test_the_auxiliary_logits_of_v3_are_a_convolution_of_the_whole_map():
     x = x.transpose(2, 1, 0, 3)
     for number, pattern in ((1, "bhwc,xyco->bhwo"), (2, "bhwc,hwco->bo")):
         x = np.einsum(pattern, x, np.asarray(layers[f"conv{number}"].kernel))
-        norm = layers[f"bn{number}"]
+        norm = layers[f"conv{number}"].norm
         scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + 1e-3)
         x = np.maximum((x - np.asarray(norm.moving_mean)) * scale + np.asarray(norm.beta), 0)
     expected = x @ np.asarray(layers["head_logits_auxiliary1"].kernel) + np.asarray(
@@ -141,7 +142,7 @@ def test_auxiliary_tensors_are_all_used_or_all_ignored(name, pack, auxiliary):
 
 
 def test_a_checkpoint_without_auxiliary_tensors_does_not_fill_such_a_model(tmp_path):
-    with pytest.raises(WeightsMismatch, match=r"head_auxiliary1_.*first looked for 'AuxLogits.conv0.conv.weight'"):
+    with pytest.raises(WeightsMismatch, match=r"head_auxiliary1_.*first looked for 'AuxLogits.conv0"):
         zoo.create("inception_v3", weights=packs.load("timm_inception_v3").write(tmp_path), auxiliary=True)
 
 
@@ -160,6 +161,22 @@ def test_all_three_losses_of_v1_train_what_lies_before_their_heads():
     model.fit(image, labels, verbose=0)
     still = [v.path for v, old in zip(model.trainable_weights, before, strict=True) if np.array_equal(old, v)]
     assert still == []
+
+
+def test_plain_labels_train_all_losses_and_metrics_see_the_logits_alone(tmp_path):
+    model = zoo.create("inception_v1", **{**ROWS["inception_v1"].tiny, "auxiliary": True, "classes": 3})
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss=loss, metrics=["accuracy"], run_eagerly=True)
+    image, labels = image_of(model), np.array([0, 2])
+    answers = model(image, training=False)
+    parts = {name: float(loss(labels, value)) for name, value in answers.items()}
+    found = model.evaluate(image, labels, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(parts["logits"] + 0.3 * (parts["auxiliary1"] + parts["auxiliary2"]), rel=1e-5)
+    assert found["accuracy"] == np.mean(np.argmax(answers["logits"], -1) == labels)
+    np.testing.assert_array_equal(without_auxiliary(model)(image, training=False), answers["logits"])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.evaluate(image, labels, verbose=0, return_dict=True)["loss"] == pytest.approx(found["loss"], rel=1e-5)
 
 
 def test_images_too_small_say_what_is_needed():
