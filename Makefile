@@ -6,6 +6,7 @@
 #   make format     format, and mend what ruff can mend
 #   make bench      every benchmark
 #   make catalog    write zoo/catalog.json anew, after a variant was added or changed
+#   make pin        ask the Hub for the revisions and hashes that zoo/weights/curated.csv lacks
 #   make constraints  write constraints.txt anew, after a bound in pyproject.toml was changed
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL := 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all lint format bench catalog constraints
+.PHONY: demo test test-all lint format bench catalog pin constraints
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -45,6 +46,9 @@ bench: .venv/installed
 
 catalog: .venv/installed
 	$(BIN)/python -m zoo.core.catalog
+
+pin: .venv/installed
+	$(BIN)/python -m zoo.weights.pin
 
 constraints:
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints

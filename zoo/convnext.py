@@ -129,7 +129,6 @@ def _transformers_pixels(config: Mapping[str, Any]) -> Pixels:
     """Images below 384 pixels are the centre of larger ones there."""
     processor = config.get("preprocessor") or {}
     size = processor.get("size", config.get("image_size", 224))
-    size = size.get("shortest_edge") if isinstance(size, Mapping) else size
     pixels = hub.transformers_pixels(config, hub.sides(size, "size"))
     crop = hub.number(processor, "crop_pct", 0.01, 1.0, default=224 / 256)
     return replace(pixels, crop=crop if min(pixels.shape) < 384 else 1.0)

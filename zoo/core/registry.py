@@ -161,6 +161,8 @@ def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overr
             raise ValueError(f"There is no option {name!r} here.{_nearest(name, known)} Options: {', '.join(known)}.")
     values = {name: _frozen(value) for name, value in overrides.items()} | ({} if size is None else {"size": size})
     changed = dataclasses.replace(config, **{name: value for name, value in values.items() if name in own})
+    if "epsilon" in own and not 0 < changed.epsilon < 1:
+        raise ValueError(f"epsilon={changed.epsilon!r} must be over 0 and under 1; it is added to a variance.")
     if not any(name in inner for name in values):
         return changed
     pixels = dataclasses.replace(changed.pixels, **{name: value for name, value in values.items() if name in inner})
@@ -169,13 +171,20 @@ def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overr
 
 def _checked(pixels: Pixels) -> Pixels:
     sides = (pixels.size, pixels.size) if isinstance(pixels.size, (int, float)) else tuple(pixels.size)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in sides):
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 4096 for side in sides):
         raise ValueError(f"size={pixels.size!r} must be 1 to 4096 pixels, one number or (height, width).")
-    if not 0 < pixels.crop <= 1:
+    if not isinstance(pixels.crop, (int, float)) or not 0 < pixels.crop <= 1:
         raise ValueError(f"crop={pixels.crop!r} must be over 0 and at most 1: the share that the centre crop keeps.")
-    if isinstance(pixels.channels, bool) or not isinstance(pixels.channels, int) or not 1 <= pixels.channels <= 1024:
+    if pixels.interpolation not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolation={pixels.interpolation!r} is unknown here. Known: bilinear, bicubic.")
+    if type(pixels.channels) is not int or not 1 <= pixels.channels <= 1024:
         raise ValueError(f"channels={pixels.channels!r} must be a whole number from 1 to 1024; 3 is RGB.")
-    if not 1 <= len(pixels.mean) == len(pixels.std) or not all(value > 0 for value in pixels.std):
+    levels = (pixels.mean, pixels.std)
+    if (
+        not all(isinstance(values, tuple) and values for values in levels)
+        or len(pixels.mean) != len(pixels.std)
+        or min(pixels.std) <= 0
+    ):
         raise ValueError(f"mean={pixels.mean!r} and std={pixels.std!r} must be equally many numbers, std over 0.")
     return pixels
 

@@ -17,8 +17,8 @@ Padding = Literal["symmetric", "same", "valid"]
 class ConvNorm(layers.Layer):
     """Convolution, batch norm, activation: (B, H, W, C) -> (B, H/stride, W/stride, filters).
 
-    `kernel` is one side of a square or (height, width). `padding` is "symmetric" (kernel // 2 zeros on
-    each side, as in PyTorch), "same" (as in TensorFlow; they differ only where the stride is over 1) or
+    `kernel` is one side of a square or (height, width), odd numbers. `padding` is "symmetric" (kernel // 2
+    zeros on each side, as in PyTorch), "same" (as in TensorFlow; they differ only where the stride is over 1) or
     "valid" (none). `scale` is whether the norm has a gamma.
 
     While the norm's statistics are fixed, in inference and in frozen layers, it is folded into the
@@ -44,6 +44,7 @@ class ConvNorm(layers.Layer):
     ):
         super().__init__(name=name, **kwargs)
         sides = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
+        self.depthwise = depthwise
         self.options = {
             "filters": filters,
             "kernel": sides,
@@ -100,7 +101,7 @@ class ConvNorm(layers.Layer):
     def _convolve(self, x, slope):
         """The convolution without bias, its outputs times `slope`: (B, H, W, C), (filters,) -> (B, H', W', filters)."""
         conv = self.conv
-        if not self.options["depthwise"]:
+        if not self.depthwise:
             return conv.convolution_op(x, ops.cast(conv.kernel * slope, self.compute_dtype))
         kernel = ops.cast(conv.kernel * slope[:, None], self.compute_dtype)  # (h, w, C, 1)
         return ops.depthwise_conv(x, kernel, conv.strides, conv.padding, conv.data_format)

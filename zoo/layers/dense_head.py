@@ -23,11 +23,14 @@ def dense_head(x, classes: int, *, width: int, dropout: float, dropout_first: bo
     return logits(x, classes)
 
 
-def pooled_to(x, height: int, width: int):
+def pooled_to(x, height: int, width: int, *, name: str = "head_adapt"):
     """Averages of height x width windows, as torch's adaptive pooling: (B, H, W, C) -> (B, height, width, C).
 
     The windows overlap where the sides do not divide, and repeat where the map is smaller.
     """
+    repeats = tuple(cells if side == 1 else 1 for side, cells in zip(x.shape[1:3], (height, width), strict=True))
+    if max(repeats) > 1:  # Keras' pooling fails in a graph where a side is 1
+        x = layers.UpSampling2D(repeats, name=f"{name}_repeat")(x)
     if x.shape[1:3] == (height, width):
         return x
-    return layers.AdaptiveAveragePooling2D((height, width), name="head_adapt")(x)
+    return layers.AdaptiveAveragePooling2D((height, width), name=name)(x)

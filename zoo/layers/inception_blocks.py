@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from keras import layers
 
 from zoo.layers.convolution import Padding, conv_bn
+from zoo.layers.dense_head import pooled_to
 from zoo.weights.dialect import Rule
 
 
@@ -106,7 +107,7 @@ def auxiliary_logits(x, classes: int, *, kind: AuxiliaryKind, name: str, **numer
     "dense" is v1's, for maps of any size; "convolution" is v3's, for maps of 17 pixels a side or more.
     """
     if kind == "dense":
-        x = layers.AdaptiveAveragePooling2D(4, name=f"head_{name}_pool")(x)
+        x = pooled_to(x, 4, 4, name=f"head_{name}_pool")
         x = convolutions(x, (Unit(128),), name=f"head_{name}", **numerics)
         x = layers.Flatten(name=f"head_{name}_flatten")(x)
         x = layers.Dense(1024, activation="relu", name=f"head_{name}_dense")(x)

@@ -144,11 +144,13 @@ def whole(values: Mapping[str, Any], key: str, low: int, high: int, *, default: 
 
 
 def sides(value: Any, key: str) -> int | tuple[int, int]:
-    """An image size of a config.json, one number or (height, width), as Pixels have it.
+    """An image size of a config.json, as Pixels have it: one number, (height, width), or an object that names them.
 
     Raises:
         CheckpointError: it is neither, or out of bounds.
     """
+    if isinstance(value, Mapping):
+        value = value.get("shortest_edge") or (value.get("height"), value.get("width"))
     both = value if isinstance(value, (list, tuple)) else (value, value)
     if len(both) != 2:
         raise CheckpointError(f"config.json: {key}={short(value)} must be one number or (height, width).")
