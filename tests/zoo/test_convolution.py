@@ -105,18 +105,19 @@ def test_a_frozen_norm_keeps_its_statistics_and_a_training_one_moves_them():
     assert np.abs(np.array(layer.norm.moving_mean) - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(16, 5), (4, 3, 5), (2, 3, 4, 5)])
-def test_the_norm_alone_is_that_of_keras_for_any_number_of_axes(shape):
+def test_the_norm_alone_is_that_of_keras_for_any_number_of_axes(shape, training):
     random = np.random.default_rng(0)
     x = tf.constant(random.normal(5, 2, shape).astype("float32"))
     weights = random.standard_normal(shape).astype("float32")
     answers = []
     for norm in (BatchNormalization(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)):
         norm.build(shape)
-        norm.gamma.assign(np.linspace(0.5, 1.5, 5))
+        norm.set_weights([np.linspace(start, start + 1, 5) for start in (0.5, -0.5, 4.5, 3.5)])
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = norm(x, training=True)
+            y = norm(x, training=training)
             loss = tf.reduce_sum(y * weights)
         answers.append([y, *tape.gradient(loss, [x, norm.gamma.value, norm.beta.value]), norm.moving_variance])
     for found, wanted in zip(*answers, strict=True):
