@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import pkgutil
@@ -15,19 +16,21 @@ import keras
 import numpy as np
 
 import zoo.layers
-from pipelines import card, evaluate
-from pipelines.evaluate import Scores
+from pipelines import card, objectives
+from pipelines.datasets import Dataset, ValueDataset
 from pipelines.files import replacing, write_text
 from pipelines.monitor import History
+from pipelines.objectives import Scores
 from pipelines.run import Run
-from pipelines.sources import ImageData
+from zoo.core.family import Task
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 holds image classifiers only
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A directory with a trained model. `info` is what bundle.json holds besides."""
+    """A directory with a trained model; `classes` is empty where it tells none apart. `info` is all of bundle.json."""
 
     path: Path
     classes: tuple[str, ...]
@@ -39,10 +42,15 @@ class Bundle:
         return load_model(self.path / "model.keras")
 
     @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.info.get("task", "classify")
+
+    @property
     def scores(self) -> Scores | None:
         """On the test split; None where the run had none."""
         path = self.path / "evaluation.json"
-        return Scores.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return objectives.read_scores(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
@@ -67,21 +75,28 @@ def prepare(run: Run) -> None:
 
 
 def save(
-    model: keras.Model, run: Run, data: ImageData, *, history: History, scores: Scores | None, devices: str
+    model: keras.Model, run: Run, data: Dataset, *, task: Task, history: History, scores: Scores | None, devices: str
 ) -> Bundle:
     """Write the result of a run into `run.out`; bundle.json comes last, so that what has one is whole."""
     out = run.out
     save_model(model, out / "model.keras")
-    write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.classes))
+    if data.classes:
+        write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.classes))
+    files = data.files()
+    for name, text in files.items():
+        write_text(out / name, text)
     write_text(out / "history.csv", history.to_csv())
     if scores:
         write_text(out / "evaluation.json", scores.to_json())
-        evaluate.draw_confusion(scores, out / "confusion.png")
+        scores.draw(out, run.data.unit)
     info = {
         "format": FORMAT,
+        "task": task,
         "classes": list(data.classes),
-        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "targets": list(data.targets) if task in ("regress", "forecast") and isinstance(data, ValueDataset) else [],
+        run.data.unit: {part: len(examples) for part, examples in data.parts.items()},
         "skipped": list(data.skipped),
+        "files": {name: _digest(out / name) for name in files},
         "best": dataclasses.asdict(history.best) if history.best else None,
         "hardware": devices,
         "keras": keras.version(),
@@ -97,17 +112,31 @@ def load(path: str | Path) -> Bundle:
 
     Raises:
         FileNotFoundError: there is no whole bundle.
-        ValueError: it was written by a later version.
+        ValueError: it was written by a later version, or a file that belongs to the model was changed.
     """
     path = Path(path)
     if not (path / "bundle.json").is_file():
         unfinished = " A run began here and did not finish." if (path / "run.json").is_file() else ""
         raise FileNotFoundError(f"'{path}' is no bundle: there is no bundle.json.{unfinished} zoo fit makes bundles.")
     info = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-    if info.get("format") != FORMAT:
-        raise ValueError(f"'{path}' is a bundle of format {info.get('format')!r}; this version reads {FORMAT}.")
+    if info.get("format") not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise ValueError(f"'{path}' is a bundle of format {info.get('format')!r}; this version reads {known}.")
+    _check_files(path, info.get("files", {}))
     run = Run.from_json((path / "run.json").read_text(encoding="utf-8"))
     return Bundle(path, tuple(info["classes"]), run, info)
+
+
+def _check_files(path: Path, digests: dict[str, str]) -> None:
+    for name, digest in digests.items():
+        if Path(name).name != name or not (path / name).is_file():
+            raise FileNotFoundError(f"'{path}' is no whole bundle: its model needs {name!r}, which is not there.")
+        if _digest(path / name) != digest:
+            raise ValueError(f"'{path / name}' is not the file that the model was trained with. Restore it.")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_model(model: keras.Model, path: Path) -> None:

@@ -3,89 +3,130 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import AnyData, Images, Series, Tables, Texts
 from pipelines.files import write_text
 from pipelines.run import Run
 
 _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
+_SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
+_GOAL = {
+    "answer": "finding answers in texts",
+    "masked_lm": "guessing masked tokens",
+    "causal_lm": "saying the next token",
+    "seq2seq": "writing a text from another",
+}
 
 
 def write(folder: Path) -> None:
     """Write README.md from what lies in a bundle: bundle.json, run.json, evaluation.json, export.json."""
-    info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    info = _read(folder / "bundle.json")
     run = Run.from_json((folder / "run.json").read_text(encoding="utf-8"))
     sections = [_head(run, info), _training(run, info)]
-    for file, section in (("evaluation.json", _scores), ("export.json", _exports)):
-        if (folder / file).is_file():
-            sections.append(section(json.loads((folder / file).read_text(encoding="utf-8"))))
-    sections.append(_use())
+    if (folder / "evaluation.json").is_file():
+        sections.append(_scores(folder / "evaluation.json", run))
+    if (folder / "export.json").is_file():
+        sections.append(_exports(_read(folder / "export.json")))
+    sections.append(_use(run, info))
     write_text(folder / "README.md", "\n".join(sections))
 
 
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _head(run: Run, info: dict[str, Any]) -> str:
-    classes = info["classes"]
-    shown = ", ".join(f"`{name}`" for name in classes[:20]) + (" and more" if len(classes) > 20 else "")
     start = f"the weights `{run.weights}`" if run.weights else "random weights"
-    return (
-        f"# {run.model} for {len(classes)} classes\n\n"
-        f"A `{run.model}` trained from {start} on `{run.data.source}`.\n"
-        f"Classes ({len(classes)}): {shown}.\n\n"
-        "Input: RGB images, values 0..255; resizing and normalization are part of the files here.\n"
-    )
+    start = "its own weights" if run.is_checkpoint else start
+    lines = [f"# {run.model} for {_goal(info)}", "", f"A `{run.model}` trained from {start} on `{run.data.source}`."]
+    for what, names in (("Classes", info["classes"]), ("Targets", info.get("targets", []))):
+        if names:
+            lines.append(f"{what} ({len(names)}): {_listed(names)}.")
+    return "\n".join([*lines, "", f"Input: {_input(run.data)}", ""])
+
+
+def _goal(info: dict[str, Any]) -> str:
+    task, classes, targets = info.get("task", "classify"), info["classes"], info.get("targets", [])
+    if task == "tag":
+        return f"tagging with {len(classes)} tags"
+    if task in ("regress", "forecast"):
+        return f"{'predicting' if task == 'regress' else 'forecasting'} {', '.join(targets[:3])}" + (
+            " and more" if len(targets) > 3 else ""
+        )
+    return _GOAL.get(task, f"{len(classes)} classes")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:20]) + (" and more" if len(names) > 20 else "")
+
+
+def _input(data: AnyData) -> str:
+    match data:
+        case Texts():
+            pair = f", beside a second one (`{data.second_column}`)" if data.second_column else ""
+            return f"texts (`{data.text_column}`){pair}, as token ids; `tokenizer.json` here makes them."
+        case Tables():
+            return f"the columns of a row other than `{data.target}`; standardizing them is part of the model."
+        case Series():
+            columns = data.columns or data.target
+            return (
+                f"{data.window} time steps of {_listed(columns)}, in their own units; standardizing them is part of "
+                f"the model. Output: the next {data.horizon} of {_listed(data.target)}."
+            )
+        case _:
+            return "RGB images, values 0..255; resizing and normalization are part of the files here."
 
 
 def _training(run: Run, info: dict[str, Any]) -> str:
-    best = info["best"]
-    counts = ", ".join(f"{count:,} for {_PURPOSE[part]}" for part, count in info["images"].items())
-    lines = ["## Training\n", f"Images: {counts}."]
+    unit, best = run.data.unit, info["best"]
+    counts = ", ".join(f"{count:,} for {_PURPOSE[part]}" for part, count in info[unit].items())
+    lines = ["## Training\n", f"{unit.capitalize()}: {counts}."]
     if info["skipped"]:
-        lines.append(f"Skipped as corrupt: {len(info['skipped'])} ({', '.join(info['skipped'][:5])}).")
-    lines += [
-        f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}; augmentation `{run.data.augment}`.",
-        "",
-    ]
+        lines.append(f"Skipped, for they cannot be read: {len(info['skipped'])} ({', '.join(info['skipped'][:5])}).")
+    augmentation = f"; augmentation `{run.data.augment}`" if isinstance(run.data, Images) else ""
+    loss = f"; loss `{run.loss}`" if run.loss else ""
+    lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}.", ""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
-        lines.append(f"| {number} | {phase.epochs} | {phase.unfreeze} | {phase.learning_rate:.2g} |")
+        trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
+        lines.append(f"| {number} | {phase.epochs} | {trained} | {phase.learning_rate:.2g} |")
     if best:
         lines.append(f"\nKept: the weights of phase {best['phase']}, epoch {best['epoch']}.")
     return "\n".join(lines) + "\n"
 
 
-def _scores(scores: dict[str, Any]) -> str:
-    top5 = f", top-5 {scores['top5']:.2%}" if scores["top5"] is not None else ""
-    summary = f"Accuracy **{scores['accuracy']:.2%}**{top5} on {scores['images']:,} images never trained on."
-    lines = [
-        f"## Test scores\n\n{summary}\n",
-        "| class | precision | recall | F1 | images |",
-        "|---|---|---|---|---|",
-    ]
-    for c in scores["classes"]:
-        lines.append(f"| {c['name']} | {c['precision']:.3f} | {c['recall']:.3f} | {c['f1']:.3f} | {c['images']} |")
-    return "\n".join(lines) + "\n\n![Confusion matrix](confusion.png)\n"
+def _scores(path: Path, run: Run) -> str:
+    from pipelines.objectives import read_scores
+
+    return f"## Test scores\n\n{read_scores(path.read_text(encoding='utf-8')).section(run.data.unit)}"
 
 
 def _exports(report: dict[str, Any]) -> str:
+    unit = report.get("unit", "image")  # images were the first that could be exported
     lines = [
-        "## Files, each compared with the Keras model on real test images\n",
-        "| file | MB | largest logit difference | same top-1 | accuracy | ms an image |",
+        f"## Files, each compared with the Keras model on real test {unit if unit == 'series' else unit + 's'}\n",
+        f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        accuracy = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        shares = ("" if row[name] is None else f"{row[name]:.{digits}%}" for name, digits in _SHARES)
         lines.append(
-            f"| `{row['file']}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {row['agreement']:.1%} "
-            f"| {accuracy} | {row['milliseconds']:.2f} |"
+            f"| `{row['file']}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
+            f"| {row['milliseconds']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def _use() -> str:
-    return (
-        "## Use\n\nFrom this folder; a SavedModel or .tflite file stands in for the dot as well:\n\n```\n"
-        "zoo predict . image.png\n"
-        "zoo evaluate .\n"
-        "zoo fit --run run.json --out ../again\n```\n"
-    )
+def _use(run: Run, info: dict[str, Any]) -> str:
+    commands = ["zoo evaluate .", "zoo fit --run run.json --out ../again"]
+    intro = "From this folder"
+    if isinstance(run.data, Images):
+        intro += "; a SavedModel or .tflite file stands in for the dot as well"
+        commands.insert(0, "zoo predict . image.png")
+    elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):
+        commands.insert(0, 'zoo predict . "a text"')
+    listing = "\n".join(commands)
+    return f"## Use\n\n{intro}:\n\n```\n{listing}\n```\n"

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from pipelines.commands import models, training, weights
+from pipelines.commands import attention, generating, models, training, weights
 from pipelines.commands.terminal import fail
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Pretrained Keras models: fine-tune them on your images, and export them with proof.",
+    help="Pretrained Keras models: fine-tune them on your images, texts, tables or series, and export them with proof.",
     epilog="Start with: zoo fit mobilenet_v2 --images FOLDER --out runs/mine, where FOLDER has one sub-folder a class.",
 )
 app.command("list")(models.list_models)
@@ -24,6 +24,8 @@ for command in (
     training.evaluate,
     training.predict,
     training.export,
+    generating.generate,
+    attention.attention,
     weights.fetch,
     weights.bundle,
     weights.verify,

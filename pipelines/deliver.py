@@ -1,52 +1,115 @@
-"""Exports a bundle on its own data: test images as proof, training images as calibration."""
+"""Exports a bundle on its own data: test samples as proof, training samples as calibration."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import bundle, card, images, sources
+import keras
+import numpy as np
+
+from pipelines import bundle, card, datasets, images, objectives
 from pipelines.agreement import Format, Tolerance
-from pipelines.export import FORMATS, ExportReport, export
+from pipelines.bundle import Bundle
+from pipelines.data import Texts
+from pipelines.datasets import Dataset, Part
+from pipelines.export import ExportReport, export
+from pipelines.images import ImageDataset
+from pipelines.interface import PADDING, input_tensors, output_shapes
+from pipelines.sampling import Drawn, draw
+from zoo.core.family import CLASSED, Task
 from zoo.layers.pixels import pixels_of
 
-PROOF_IMAGES = 500
-CALIBRATION_IMAGES = 200
+PROOF_SAMPLES = 500
+CALIBRATION_SAMPLES = 200
+PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq")
+MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
 def export_bundle(
-    path: str | Path, formats: Sequence[Format] = FORMATS, *, tolerance: Tolerance | None = None
+    path: str | Path,
+    formats: Sequence[Format] | None = None,
+    *,
+    length: int | None = None,
+    tolerance: Tolerance | None = None,
 ) -> ExportReport:
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
-    Up to 500 images of the run's test split (of its validation split if it has none) are the proof,
-    200 of its training images calibrate int8, all through the run's own pipeline.
+    Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
+    200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
+    `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
+    are exported as step files too, which keep as many tokens.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
         ExportError: a file cannot be made or disagrees with Keras; nothing was exported.
     """
     loaded = bundle.load(path)
-    data = sources.load(loaded.run.data, seed=loaded.run.seed)
-    if data.classes != loaded.classes:
+    data = datasets.load(dataclasses.replace(loaded.run, task=loaded.task), folder=loaded.path)
+    if data.classes != loaded.classes and loaded.task in CLASSED:
         raise ValueError(
             f"'{path}' was trained on the classes {', '.join(loaded.classes)}; "
             f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
         )
     model = loaded.load_model()
-    pixels, seed = pixels_of(model), loaded.run.seed
-    proof = data.test if len(data.test) else data.validation
-    shown, labels = images.sample(proof, PROOF_IMAGES, pixels=pixels, seed=seed)
-    calibration, _ = images.sample(data.train, CALIBRATION_IMAGES, pixels=pixels, seed=seed)
+    part: Part = "test" if len(data.parts["test"]) else "validation"
+    proof = _samples(loaded, data, model, part, PROOF_SAMPLES)
+    if proof is None:
+        raise ValueError(f"'{path}' was trained without a test or a validation split, so there is nothing to prove on.")
+    calibration = _samples(loaded, data, model, "train", CALIBRATION_SAMPLES)
+    length = length or _usual_length(loaded, model, proof, calibration)
     report = export(
         model,
         formats,
         out=loaded.path,
-        classes=loaded.classes,
-        images=shown,
-        labels=labels,
-        calibration=calibration,
+        task=loaded.task,
+        classes=loaded.classes if loaded.task in CLASSED else (),
+        samples=proof.inputs,
+        labels=proof.labels,
+        calibration=calibration.inputs if calibration else None,
+        length=length,
+        steps=length if length and loaded.task in WRITING else 0,
+        files={name: (loaded.path / name).read_text("utf-8") for name in data.files()},
         tolerance=tolerance,
     )
     card.write(loaded.path)
     return report
+
+
+def _samples(loaded: Bundle, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
+    """Examples of a part as the model takes them; of large logits no more than fit into memory."""
+    seed, available = loaded.run.seed, len(data.parts[part])
+    if not available:
+        return None
+    if isinstance(data, ImageDataset):
+        shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=seed)
+        return Drawn({"image": shown}, labels)
+    objective = objectives.find(loaded.task, data, loss=loaded.run.loss)
+    batches = data.evaluation_set(model, part, batch=loaded.run.batch)
+    completed = objective.complete(batches, seed=seed, training=False)
+    drawn = draw(completed, model, task=loaded.task, available=available, count=count, seed=seed)
+    return drawn and drawn.first(max(1, PROOF_NUMBERS // _numbers(model, loaded.task, drawn)))
+
+
+def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
+    """How many a sample's outputs hold."""
+    length = max((values.shape[1] for values in drawn.inputs.values() if values.ndim > 1), default=1)
+    shapes = output_shapes(model, task).values()
+    return sum(math.prod(length if size is None else size for size in shape[1:]) for shape in shapes)
+
+
+def _usual_length(loaded: Bundle, model: keras.Model, *drawn: Drawn | None) -> int | None:
+    """The length of the run's texts, else that of the longest, rounded up; None where the model's inputs have one."""
+    if all(None not in tensor.shape[1:] for tensor in input_tensors(model).values()):
+        return None
+    data = loaded.run.data
+    if isinstance(data, Texts) and data.length:
+        return data.length
+    found = [one.inputs for one in drawn if one]
+    widest = max(values.shape[1] for inputs in found for values in inputs.values() if values.ndim > 1)
+    masks = [values for inputs in found for name, values in inputs.items() if name.endswith(PADDING)]
+    longest = max((int(np.flatnonzero(mask.any(axis=0)).max()) + 1 for mask in masks), default=widest)
+    return min(math.ceil(longest / MULTIPLE) * MULTIPLE, widest)

@@ -1,11 +1,11 @@
-"""Export with proof: every file is run on real images and compared with Keras before it gets its name."""
+"""Export with proof: every file is run on real samples and compared with Keras before it gets its name."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,31 +13,59 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from pipelines import child, convert
-from pipelines.agreement import FORMATS, Format, Tolerance, accuracy
+from pipelines import child, convert, tflite
+from pipelines.agreement import FORMATS, VALUES, Format, Tolerance
 from pipelines.convert import Job
-from pipelines.proof import ExportedFile, ExportError, Proof, file_name, keras_logits
+from pipelines.expected import Expected
+from pipelines.exportable import (
+    Samples,
+    check_classes,
+    check_formats,
+    check_model,
+    file_lengths,
+    fit_labels,
+    named_samples,
+    plural,
+)
+from pipelines.interface import (
+    Interface,
+    fit_length,
+    mask_of,
+    outputs_of_tokens,
+    predict,
+    served_pixels,
+    takes_images,
+    unit_of,
+)
+from pipelines.proof import ExportedFile, ExportError, Proof, file_name
 from pipelines.publish import earlier_rows, publish, workspace_in
+from pipelines.twins import float32_twin
+from pipelines.writers import parts
+from zoo.core.family import Task
 
 if TYPE_CHECKING:
     import rich.table
 
-__all__ = ["FORMATS", "ExportError", "ExportReport", "ExportedFile", "export"]
+__all__ = ["FORMATS", "ExportError", "ExportReport", "ExportedFile", "export", "usual_formats"]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and the proof: `images` test images went through Keras and every file.
+    """What was exported, and the proof: so many test samples went through Keras and every file.
 
-    `identity` is the hash of what all rows have in common: the model, its classes, the test images.
+    `unit` is what a sample is: image, text, series or row. `identity` is the hash of what all rows have in common:
+    the model, its classes, the test samples.
     """
 
     rows: tuple[ExportedFile, ...]
     keras_accuracy: float | None
-    images: int
+    samples: int
     tolerance: Tolerance
     versions: dict[str, str]
     identity: str
+    task: Task = "classify"
+    unit: str = "image"
+    lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """The report as JSON text, as export.json holds it."""
@@ -47,72 +75,135 @@ class ExportReport:
         """The report for a terminal."""
         from rich.table import Table
 
-        table = Table(title=f"Compared with Keras on {self.images:,} images")
+        each = f"an {self.unit}" if self.unit == "image" else f"a {self.unit}"
+        table = Table(title=f"Compared with Keras on {self.samples:,} {plural(self.unit)}")
         table.add_column("file")
-        for title in ("MB", "largest logit difference", "same top-1", "accuracy", "ms an image"):
+        largest = "largest difference" if self.task in VALUES else "largest logit difference"
+        for title in ("MB", largest, "same top-1", "accuracy", f"ms {each}"):
             table.add_column(title, justify="right")
         table.add_row("Keras model", "", "", "", _percent(self.keras_accuracy), "", end_section=True)
         for row in self.rows:
             shares = _percent(row.agreement), _percent(row.accuracy)
             table.add_row(
-                row.file, f"{row.megabytes:.2f}", f"{row.logit_difference:.2g}", *shares, f"{row.milliseconds:.2f}"
+                row.file,
+                f"{row.megabytes:.{2 if row.megabytes >= 0.1 else 4}f}",
+                f"{row.logit_difference:.2g}",
+                *shares,
+                f"{row.milliseconds:.2f}",
             )
         return table
 
 
+def usual_formats(model: keras.Model) -> tuple[Format, ...]:
+    """The formats of an export that names none; int8 is for images, as other models lose more by it than they gain."""
+    return FORMATS if takes_images(model) else tuple(form for form in FORMATS if form != "int8")
+
+
 def export(
     model: keras.Model,
-    formats: Sequence[Format] = FORMATS,
+    formats: Sequence[Format] | None = None,
     *,
     out: str | Path,
-    classes: Sequence[str],
-    images: np.ndarray,
+    task: Task = "classify",
+    classes: Sequence[str] = (),
+    images: np.ndarray | None = None,
+    samples: Samples | None = None,
     labels: np.ndarray | None = None,
-    calibration: np.ndarray | None = None,
+    calibration: Samples | None = None,
+    length: int | None = None,
+    steps: int = 0,
+    files: Mapping[str, str] | None = None,
     tolerance: Tolerance | None = None,
 ) -> ExportReport:
     """Writes a model as SavedModel and TFLite files that answer as Keras does, and export.json about them.
 
-    The model takes RGB 0..255 (B, H, W, 3) and ends in logits (B, classes). `images` (N, H, W, 3) are
-    test images as the model takes them, `labels` (N,) their class numbers; `calibration`
-    (M, H, W, 3) are training images that set the ranges of int8.
+    `samples` are test samples as the model takes them: an array (N, ...), or arrays by the names of its inputs;
+    `images` are those of an image model, RGB 0..255 (N, H, W, 3). `labels` are their right answers, for the accuracy:
+    class numbers (N,), or for each token (N, T), or the first and last token of an answer (N, 2); below 0 they do not
+    count. `calibration` are about 100 training samples that set the ranges of int8. `classes` names the logits of
+    task="classify" and "tag"; `files` are texts that belong into the exported files, by file name: tokenizer.json.
 
-    The SavedModel has a signature for each kind of input, since a signature has one dtype:
-    serving_default (float32 "image" -> "logits", "probability"), serve_uint8 (the same of uint8)
-    and serve_jpeg (encoded images of any size, "encoded" -> "label", "score", "scores"). The .tflite
-    files take one image, float32 or, in int8, uint8.
+    The SavedModel's serving_default takes the model's inputs by name, any number and any length of them, and gives
+    "logits" (with "probability" of classes), "values" of task="regress" and "forecast", or what the model names. For
+    images there are serve_uint8 (the same of uint8) and serve_jpeg (encoded images of any size,
+    "encoded" -> "label", "score", "scores"), since a signature has one dtype. The .tflite files take one sample, texts
+    of `length` tokens (that of the samples if not given; these are cut or padded to it), images float32
+    or, in int8, uint8.
 
-    All or nothing: either all `formats` are there at the end, or none of them. Files that an earlier
-    export made of the same model, on the same test images, stay; those of another model are removed.
+    With `steps`, a language model is also exported as what writes text token by token and keeps so many tokens: the
+    signature "step" and FORMAT_step.tflite (not of int8), and where there is an encoder "encoder" and
+    FORMAT_encoder.tflite; `pipelines.exported_steps.Writer` runs them. What they write must be what Keras writes.
+
+    All or nothing: either all `formats` (`usual_formats` if none is named) are there at the end, or none of them. Files
+    that an earlier export made of the same model, on the same test samples, stay; those of another model are removed.
 
     Raises:
-        ValueError: the model, the classes and the images do not fit together.
+        ValueError: the model, the classes and the samples do not fit together.
         ExportError: a file cannot be made, needs operators that TFLite lacks, or disagrees with Keras.
     """
-    out, classes = Path(out), tuple(classes)
-    _check_model(model)
-    _check_classes(model, classes)
-    _check_images(model, "images", images)
-    _check_labels(labels, images, classes)
-    _check_formats(formats, model, calibration)
-    logits = keras_logits(model, images)
-    if not np.isfinite(logits).all():
+    check_model(model, task)
+    check_classes(model, task, tuple(classes))
+    unit = unit_of(model)
+    formats = usual_formats(model) if formats is None else formats
+    check_formats(formats, calibrated=calibration is not None, unit=unit)
+    shown = named_samples(model, _one_of(images, samples, unit), what="images" if unit == "image" else "samples")
+    lengths = file_lengths(model, shown, length)
+    shown = fit_length(shown, lengths)
+    if "int8" in formats and calibration is not None:
+        calibration = fit_length(named_samples(model, calibration, what=f"calibration {plural(unit)}"), lengths)
+    interface = Interface(
+        task=task,
+        classes=tuple(classes),
+        pixels=served_pixels(model),
+        lengths=lengths,
+        files=dict(files or {}),
+        steps=steps,
+    )
+    if steps:
+        parts(model, interface)  # refuses a model that cannot write, before anything is computed
+    expected = Expected(
+        outputs=predict(model, shown, task),
+        task=task,
+        unit=plural(unit),
+        mask=mask_of(shown),
+        of_tokens=outputs_of_tokens(model, task),
+        labels=fit_labels(model, labels, shown, task),
+    )
+    if not expected.finite():
         raise ValueError(f"The logits of {model.name!r} are not all finite numbers: its training has diverged.")
     proof = Proof(
         model=model,
-        twin=convert.float32_twin(model),
-        classes=classes,
-        images=images,
-        labels=labels,
-        logits=logits,
+        twin=float32_twin(model),
+        interface=interface,
+        samples=shown,
+        expected=expected,
         tolerance=tolerance or Tolerance(),
     )
+    return _exported(proof, formats, Path(out), calibration)
+
+
+def _exported(proof: Proof, formats: Sequence[Format], out: Path, calibration: Samples | None) -> ExportReport:
+    """The report of files that passed, each under its name.
+
+    Raises:
+        ExportError: a file cannot be made or disagrees with Keras.
+    """
     identity = _identity(proof)
     others = tuple(row for row in earlier_rows(out, identity) if row.format not in formats)
-    report = ExportReport(others, accuracy(logits, labels), len(images), proof.tolerance, _versions(), identity)
+    report = ExportReport(
+        rows=others,
+        keras_accuracy=proof.expected.accuracy,
+        samples=len(next(iter(proof.samples.values()))),
+        tolerance=proof.tolerance,
+        versions=_versions(),
+        identity=identity,
+        task=proof.interface.task,
+        unit=unit_of(proof.model),
+        lengths=proof.interface.lengths,
+    )
     with workspace_in(out) as workspace:
         try:
-            failures = _convert(model, formats, workspace, classes=classes, calibration=calibration)
+            failures = _convert(proof, formats, workspace, calibration=calibration)
             made = _checked(proof, formats, workspace, failures)
         except ExportError:
             publish(report.to_json(), others, made=(), out=out, workspace=workspace)
@@ -124,18 +215,22 @@ def export(
 
 
 def _convert(
-    model: keras.Model,
-    formats: Sequence[Format],
-    workspace: Path,
-    *,
-    classes: tuple[str, ...],
-    calibration: np.ndarray | None,
+    proof: Proof, formats: Sequence[Format], workspace: Path, *, calibration: Samples | None
 ) -> dict[str, str]:
     """Makes all files in the workspace; what went wrong, by format."""
-    model.save(workspace / convert.MODEL)
-    if calibration is not None:
-        np.save(workspace / convert.CALIBRATION, calibration)
-    Job(tuple(formats), classes, _modules(model)).write(workspace)
+    interface = proof.interface
+    proof.model.save(workspace / convert.MODEL)
+    if isinstance(calibration, Mapping):
+        np.savez(workspace / tflite.CALIBRATION, allow_pickle=False, **calibration)
+    Job(
+        tuple(formats),
+        interface.classes,
+        _modules(proof.model),
+        task=interface.task,
+        lengths=interface.lengths,
+        files=interface.files,
+        steps=interface.steps,
+    ).write(workspace)
     ending = child.run("pipelines.convert", workspace)
     outcomes = convert.outcomes(workspace)
     failures = {form: error for form, error in outcomes.items() if error}
@@ -158,7 +253,7 @@ def _checked(
     for form in formats:
         if form not in failures:
             try:
-                rows.append(proof.check(form, workspace))
+                rows += [proof.check(form, workspace), *proof.check_parts(form, workspace)]
             except ExportError as error:
                 failures[form] = str(error)
     if failures:
@@ -170,9 +265,9 @@ def _checked(
 def _identity(proof: Proof) -> str:
     """The hash of everything that the files of one report have in common."""
     digest = hashlib.sha256()
-    for text in (proof.model.to_json(), *proof.classes, repr(proof.tolerance)):
+    for text in (proof.model.to_json(), repr(proof.interface), repr(proof.tolerance)):
         digest.update(text.encode())
-    for array in (*proof.model.get_weights(), proof.images, proof.labels):
+    for array in (*proof.model.get_weights(), *proof.samples.values(), proof.expected.labels):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -183,64 +278,12 @@ def _modules(model: keras.Model) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.split(".")[0] != "keras"))
 
 
-def _check_model(model: keras.Model) -> None:
-    takes, gives = ([tuple(tensor.shape) for tensor in tensors] for tensors in (model.inputs, model.outputs))
-    if [len(shape) for shape in takes] != [4] or [len(shape) for shape in gives] != [2]:
-        raise ValueError(
-            f"{model.name!r} must turn images (B, H, W, 3) into logits (B, classes), not {takes} into {gives}."
-        )
-    if None in takes[0][1:]:
-        raise ValueError(f"{model.name!r} takes images {takes[0]}, but a .tflite file has one size. Build it with one.")
-    last = model.outputs[0]._keras_history.operation
-    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        raise ValueError(
-            f"{model.name!r} ends in a softmax ({last.name!r}), but export takes logits. "
-            "Build it with classifier_activation=None, or with a last layer without activation."
-        )
-    own = {type(layer).__name__ for layer in model._flatten_layers() if type(layer).__module__ == "__main__"}
-    if own:
-        raise ValueError(
-            f"The layers {', '.join(sorted(own))} are defined in the program itself, where the converter, a program "
-            "of its own, does not find them. Move them to a module."
-        )
-
-
-def _check_classes(model: keras.Model, classes: tuple[str, ...]) -> None:
-    width = model.outputs[0].shape[1]
-    named = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
-    if len(classes) != width:
-        raise ValueError(f"{model.name!r} has {width} logits, but there are {len(classes)} classes: {named}.")
-    if len(set(classes)) < len(classes) or any(not name or "\n" in name for name in classes):
-        raise ValueError(f"Class names must differ and be one line each, got {named}.")
-
-
-def _check_images(model: keras.Model, name: str, images: np.ndarray) -> None:
-    wanted = ", ".join(map(str, model.inputs[0].shape[1:]))
-    if not len(images) or images.shape[1:] != tuple(model.inputs[0].shape[1:]):
-        raise ValueError(f"{model.name!r} takes {name} of shape (N, {wanted}), got {images.shape}.")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and 1 < high <= 255):
-        raise ValueError(f"The {name} must be RGB 0..255, but their values go from {low:g} to {high:g}.")
-
-
-def _check_labels(labels: np.ndarray | None, images: np.ndarray, classes: tuple[str, ...]) -> None:
-    if labels is None:
-        return
-    if labels.shape != images.shape[:1] or labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(
-            f"There must be a label from 0 to {len(classes) - 1} for each of the {len(images)} images, "
-            f"got {labels.shape} from {labels.min()} to {labels.max()}."
-        )
-
-
-def _check_formats(formats: Sequence[Format], model: keras.Model, calibration: np.ndarray | None) -> None:
-    unknown = [form for form in formats if form not in FORMATS]
-    if unknown or not formats or len(set(formats)) < len(formats):
-        raise ValueError(f"The formats {list(formats)} must be some of {', '.join(FORMATS)}, each once.")
-    if "int8" in formats:
-        if calibration is None:
-            raise ValueError("int8 needs calibration=: about 100 training images, which set the ranges of its numbers.")
-        _check_images(model, "calibration images", calibration)
+def _one_of(images: np.ndarray | None, samples: Samples | None, unit: str) -> Samples:
+    """The test samples, under either name."""
+    if (images is None) == (samples is None) or (images is not None and unit != "image"):
+        name = "images=" if unit == "image" else "samples="
+        raise ValueError(f"Give the test {plural(unit)} as {name}; they are the proof.")
+    return samples if images is None else images  # type: ignore[return-value]  # one of the two is given
 
 
 def _percent(share: float | None) -> str:

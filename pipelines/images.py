@@ -2,21 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pipelines import augment as policies
-from pipelines import decoding
-from pipelines.run import Augmentation
-from pipelines.sources import Examples
-from zoo.core.family import Pixels
+from pipelines import decoding, sources
+from pipelines.batches import finished
+from pipelines.data import Augmentation, Images
+from pipelines.datasets import Part
+from pipelines.sources import Examples, ImageData
+from zoo.core.family import Pixels, Task
+from zoo.layers.pixels import pixels_of
 
 _LONG_SIDE = 1.5  # of the short side, in the photos that a cache is sized for
 _MEMORY_UNKNOWN = 4 * 2**30  # bytes; what systems that do not tell are taken to have free
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Labelled images as a pipelines.datasets.Dataset: batches (B, h, w, 3) float32 in 0..255 and (B,) int32."""
+
+    data: ImageData
+    images: Images
+
+    @property
+    def task(self) -> Task:
+        return "classify"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    @property
+    def parts(self) -> Mapping[Part, Examples]:
+        return {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return self.data.skipped
+
+    def options(self) -> dict[str, Any]:
+        given = {"size": self.images.size, "crop": self.images.crop}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
+        pixels, augment, flip = color(pixels_of(model)), self.images.augment, self.images.mirrors
+        return training_set(self.data.train, pixels, batch=batch, seed=seed, augment=augment, flip=flip)
+
+    def evaluation_set(self, model: keras.Model, part: Part, *, batch: int, cached: bool = False) -> tf.data.Dataset:
+        pixels = color(pixels_of(model))
+        return evaluation_set(self.parts[part], pixels, batch=batch, cache_budget=None if cached else 0)
+
+    def files(self) -> dict[str, str]:
+        return {}
+
+
+def load(images: Images, *, task: Task | None = None, seed: int) -> ImageDataset:
+    """The images that are described, divided by class and seed; see `pipelines.sources.load`.
+
+    Raises:
+        ValueError: the task is not "classify", or the source is not what its kind asks for.
+        FileNotFoundError: there is no such source.
+    """
+    if task not in (None, "classify"):
+        raise ValueError(f"task={task!r} cannot be trained on labelled images; they are for task='classify'.")
+    return ImageDataset(sources.load(images, seed=seed), images)
 
 
 def training_set(
@@ -49,7 +105,7 @@ def training_set(
         images = images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE)
     else:
         images = _augmented(images, policies.policy(augment, pixels, flip=flip), seed=seed)
-    return _finished(images.batch(min(batch, len(examples)), drop_remainder=True))
+    return finished(images.batch(min(batch, len(examples)), drop_remainder=True))
 
 
 def color(pixels: Pixels) -> Pixels:
@@ -74,7 +130,7 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
     images = _decoded(tf.data.Dataset.range(len(examples)), examples, lambda image: _cropped(image, pixels))
     if _fits(len(examples), pixels.shape, cache_budget):
         images = images.cache()
-    return _finished(images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
+    return finished(images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
 
 def sample(examples: Examples, count: int, *, pixels: Pixels, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,14 +197,6 @@ def _cropped(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
 
 def _as_float(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(image, tf.float32), label
-
-
-def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.deterministic = True
-    # Several workers share examples, not files: there are no files to share here.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _fits(count: int, size: tuple[int, int], budget: int | None) -> bool:

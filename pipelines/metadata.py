@@ -1,8 +1,8 @@
-"""What a .tflite file says about itself: its operators, and the labels and pixels written into it.
+"""What a .tflite file says about itself: its operators, and the labels, pixels or tokenizer written into it.
 
 The metadata follows TFLite's own format (metadata_schema.fbs, version 1.0.0), which Android's and
-MediaPipe's image classifiers read; labels.txt and pixels.json are appended as a zip archive, so
-`unzip model.tflite` shows them too. A SavedModel holds the same two files in assets.extra/.
+MediaPipe's image classifiers read; labels.txt, pixels.json, inputs.json and tokenizer.json are appended as a zip
+archive, so `unzip model.tflite` shows them too. A SavedModel holds the same files in assets.extra/.
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from pipelines import metadata_schema
 from pipelines.files import replacing
-from zoo.core.family import Pixels
+from pipelines.interface import Interface
+from zoo.core.family import Pixels, Task
 
 LABELS = "labels.txt"
 PIXELS = "pixels.json"
+INPUTS = "inputs.json"
+TOKENIZER = "tokenizer.json"
 ENTRY = b"TFLITE_METADATA"
-
-# Numbers of the enums and unions in metadata_schema.fbs.
-TENSOR_AXIS_LABELS = 2
-IMAGE_PROPERTIES = 2
-RGB = 1
-NORMALIZATION_OPTIONS = 1
 
 
 def operators(path: str | Path) -> dict[str, bool]:
@@ -49,8 +46,8 @@ def operators(path: str | Path) -> dict[str, bool]:
     return found
 
 
-def write(path: str | Path, *, classes: Sequence[str], pixels: Pixels, name: str) -> None:
-    """Writes metadata, labels and pixels into a .tflite file, in place of any that it holds."""
+def write(path: str | Path, interface: Interface, *, name: str) -> None:
+    """Writes metadata and what the interface holds into a .tflite file, in place of any that are there."""
     path = Path(path)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes()))
     model.metadata = model.metadata or []
@@ -59,12 +56,24 @@ def write(path: str | Path, *, classes: Sequence[str], pixels: Pixels, name: str
         model.buffers.append(schema.BufferT())
         entry = schema.MetadataT(name=ENTRY, buffer=len(model.buffers) - 1)
         model.metadata.append(entry)
-    model.buffers[entry.buffer].data = np.frombuffer(_model_metadata(name), np.uint8)
+    takes, gives = _tensor_names(model)
+    data = metadata_schema.model_metadata(name, takes, gives, interface, labels=LABELS)
+    model.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
     with replacing(path) as temporary:
         temporary.write_bytes(pack(model))
         with zipfile.ZipFile(temporary, "a") as archive:
-            for member, text in associated_files(classes, pixels).items():
+            for member, text in associated_files(interface).items():
                 archive.writestr(zipfile.ZipInfo(member), text)  # a fixed date: the same export gives the same bytes
+
+
+def _tensor_names(model: schema.ModelT) -> tuple[list[str], list[str]]:
+    """The names of the inputs and of the outputs, by which the signature calls them, in the order of the graph."""
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    takes, gives = (
+        {tensor.tensorIndex: tensor.name.decode() for tensor in tensors}
+        for tensors in (signature.inputs, signature.outputs)
+    )
+    return [takes[index] for index in graph.inputs], [gives[index] for index in graph.outputs]
 
 
 def pack(model: schema.ModelT) -> bytes:
@@ -74,12 +83,15 @@ def pack(model: schema.ModelT) -> bytes:
     return bytes(builder.Output())
 
 
-def associated_files(classes: Sequence[str], pixels: Pixels) -> dict[str, str]:
+def associated_files(interface: Interface) -> dict[str, str]:
     """The text files that go into every exported form, by name."""
-    return {
-        LABELS: "".join(f"{label}\n" for label in classes),
-        PIXELS: json.dumps({**dataclasses.asdict(pixels), "size": pixels.shape}) + "\n",
-    }
+    described = {"task": interface.task, "lengths": dict(interface.lengths)}
+    files = {INPUTS: json.dumps(described) + "\n", **interface.files}
+    if interface.classes:
+        files[LABELS] = "".join(f"{label}\n" for label in interface.classes)
+    if interface.pixels:
+        files[PIXELS] = json.dumps({**dataclasses.asdict(interface.pixels), "size": interface.pixels.shape}) + "\n"
+    return files
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -87,7 +99,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no labels.
+        ValueError: it holds no labels, because it is no classifier or not ours.
     """
     return tuple(_associated_text(path, LABELS).split("\n")[:-1])
 
@@ -101,6 +113,36 @@ def read_pixels(path: str | Path) -> Pixels:
     """
     values = json.loads(_associated_text(path, PIXELS))
     return Pixels(**{**values, **{name: tuple(values[name]) for name in ("size", "mean", "std")}})
+
+
+def read_task(path: str | Path) -> Task:
+    """What an exported .tflite file or SavedModel directory was trained for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not say.
+    """
+    return json.loads(_associated_text(path, INPUTS))["task"]
+
+
+def read_lengths(path: str | Path) -> dict[str, int]:
+    """The tokens (or steps) that an exported .tflite file takes, by input; a SavedModel was proved on as many.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not say.
+    """
+    return json.loads(_associated_text(path, INPUTS))["lengths"]
+
+
+def read_file(path: str | Path, name: str) -> str:
+    """The text of a file inside an exported .tflite file or SavedModel directory, such as tokenizer.json.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it holds no such file.
+    """
+    return _associated_text(path, name)
 
 
 def _associated_text(path: str | Path, member: str) -> str:
@@ -127,57 +169,3 @@ class _AlignedBuilder(flatbuffers.Builder):
         if x.dtype == np.uint8:
             self.Prep(16, x.nbytes)
         return super().CreateNumpyVector(x)
-
-
-def _model_metadata(name: str) -> bytes:
-    """The ModelMetadata table of a classifier of one image, as bytes."""
-    builder = flatbuffers.Builder(1024)
-    labels = _table(
-        builder,
-        {0: builder.CreateString(LABELS), 1: builder.CreateString("The classes, in the order of the logits.")},
-        {2: TENSOR_AXIS_LABELS},
-    )
-    subgraph = _table(builder, {2: _vector(builder, _image(builder)), 3: _vector(builder, _logits(builder, labels))})
-    root = _table(
-        builder,
-        {
-            0: builder.CreateString(name),
-            1: builder.CreateString("Image classifier exported by TransferZoo."),
-            3: _vector(builder, subgraph),
-            7: builder.CreateString("1.0.0"),  # the oldest parser that understands these fields
-        },
-    )
-    builder.Finish(root, b"M001")
-    return bytes(builder.Output())
-
-
-def _image(builder: flatbuffers.Builder) -> int:
-    """TensorMetadata of the input: RGB 0..255 that needs no normalization outside of the graph."""
-    content = _table(builder, {1: _table(builder, {}, {0: RGB})}, {0: IMAGE_PROPERTIES})
-    mean, std = (builder.CreateNumpyVector(np.array([value], np.float32)) for value in (0.0, 1.0))
-    unit = _table(builder, {1: _table(builder, {0: mean, 1: std})}, {0: NORMALIZATION_OPTIONS})
-    text = builder.CreateString("RGB, 0..255; the graph normalizes it.")
-    return _table(builder, {0: builder.CreateString("image"), 1: text, 3: content, 4: _vector(builder, unit)})
-
-
-def _logits(builder: flatbuffers.Builder, labels: int) -> int:
-    """TensorMetadata of the output."""
-    text = builder.CreateString("One logit a class; their softmax is the probability.")
-    return _table(builder, {0: builder.CreateString("logits"), 1: text, 6: _vector(builder, labels)})
-
-
-def _table(builder: flatbuffers.Builder, offsets: Mapping[int, int], numbers: Mapping[int, int] | None = None) -> int:
-    """A table from its slots: offsets of strings, vectors and tables, and one-byte numbers."""
-    builder.StartObject(1 + max([*offsets, *(numbers or {})]))
-    for slot, offset in offsets.items():
-        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-    for slot, number in (numbers or {}).items():
-        builder.PrependUint8Slot(slot, number, 0)
-    return builder.EndObject()
-
-
-def _vector(builder: flatbuffers.Builder, table: int) -> int:
-    """A vector of one table."""
-    builder.StartVector(4, 1, 4)
-    builder.PrependUOffsetTRelative(table)
-    return builder.EndVector()

@@ -15,6 +15,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines import lora
 from pipelines.files import replacing, write_text
 
 
@@ -74,7 +75,7 @@ class Keeper(keras.callbacks.Callback):
     def restore_best(self) -> None:
         """Put the best weights so far back into the model."""
         if self._weights is not None:
-            self.model.set_weights(self._weights)
+            lora.set_weights(self.model, self._weights)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -91,7 +92,7 @@ class Keeper(keras.callbacks.Callback):
             )
         if self._improves(done):
             self.history.best, self._waited = done, 0
-            self._weights = self.model.get_weights()
+            self._weights = lora.get_weights(self.model)
             if self._folder:
                 with replacing(self._folder / "best.weights.h5") as path:
                     self.model.save_weights(path)

@@ -1,69 +1,113 @@
-"""Labels for image files, by a bundle, a SavedModel or a .tflite file alike."""
+"""Answers for images and texts, by a bundle, a SavedModel or a .tflite file alike."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo.core.family import Pixels
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """A trained classifier in any of its forms: paths of images -> probabilities (N, classes)."""
+class Predictor(ABC):
+    """A trained classifier in any of its forms. `classes` is in the order of its outputs."""
 
     classes: tuple[str, ...]
-    probabilities: Callable[[Sequence[Path]], np.ndarray]
 
-    @classmethod
-    def open(cls, path: str | Path) -> Predictor:
-        """The classifier in a bundle's folder (its Keras model), in a SavedModel's folder, or in a .tflite file.
+    @staticmethod
+    def open(path: str | Path) -> Predictor:
+        """What is in a bundle's folder (its Keras model), in a SavedModel's folder, or in a .tflite file.
+
+        An ImagePredictor, or a `pipelines.predict_text.TextPredictor`.
 
         Raises:
             FileNotFoundError: there is nothing, or nothing of these kinds.
-            ValueError: a .tflite file without labels inside.
+            ValueError: a .tflite file without labels inside, or a model of neither images nor texts.
         """
         path = Path(path)
         if path.suffix == ".tflite":
-            return cls(*_open_tflite(path))
+            return _open_exported(path, _open_tflite)
         if (path / "saved_model.pb").is_file():
-            return cls(*_open_saved_model(path))
-        return cls(*_open_bundle(path.parent if path.name == "model.keras" else path))
+            return _open_exported(path, _open_saved_model)
+        return _open_bundle(path.parent if path.name == "model.keras" else path)
 
-    def best(self, paths: Sequence[Path], *, top: int = 3) -> list[list[tuple[str, float]]]:
-        """For each image the most probable classes, best first, with their probabilities.
+    @abstractmethod
+    def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The probability of each class, (N, classes), for paths of images or for texts."""
+
+    def best(self, inputs: Sequence[Any], *, top: int = 3) -> list[list[tuple[str, float]]]:
+        """For each input the most probable classes, best first, with their probabilities.
 
         Raises:
             FileNotFoundError: an image is not there.
-            ValueError: an image cannot be decoded.
+            ValueError: an image cannot be decoded; a text is empty or too long.
         """
-        absent = [str(path) for path in paths if not Path(path).is_file()]
-        if absent:
-            raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
-        probabilities = self.probabilities(paths)
+        probabilities = self.probabilities(inputs)
         order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
         return [
             [(self.classes[i], float(row[i])) for i in best] for best, row in zip(order, probabilities, strict=True)
         ]
 
 
-Opened = tuple[tuple[str, ...], Callable[[Sequence[Path]], np.ndarray]]
+@dataclass(frozen=True)
+class ImagePredictor(Predictor):
+    """A classifier of images: paths -> probabilities (N, classes)."""
+
+    classes: tuple[str, ...]
+    answer: Callable[[Sequence[Path]], np.ndarray]
+
+    def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The probability of each class, (N, classes), for paths of images."""
+        paths = [Path(path) for path in inputs]
+        absent = [str(path) for path in paths if not path.is_file()]
+        if absent:
+            raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
+        return self.answer(paths)
 
 
-def _open_bundle(path: Path) -> Opened:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities from logits, over the last axis."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _open_bundle(path: Path) -> Predictor:
     from pipelines import bundle
+    from pipelines.data import Images, Texts
     from zoo.layers.pixels import pixels_of
 
     loaded = bundle.load(path)
+    if isinstance(loaded.run.data, Texts):
+        from pipelines.predict_text import open_bundle
+
+        return open_bundle(loaded, loaded.run.data)
+    if not isinstance(loaded.run.data, Images):
+        raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
     model = loaded.load_model()
     pixels = pixels_of(model)
-    return loaded.classes, lambda paths: _softmax(np.asarray(model.predict(_read(paths, pixels), verbose=0)))
+    return ImagePredictor(
+        loaded.classes, lambda paths: softmax(np.asarray(model.predict(_read(paths, pixels), verbose=0)))
+    )
 
 
-def _open_saved_model(path: Path) -> Opened:
+def _open_exported(path: Path, open_images: Callable[[Path], Predictor]) -> Predictor:
+    from pipelines import metadata
+    from pipelines.tokenizers import FILE
+
+    try:
+        tokenizer = metadata.read_file(path, FILE)
+    except ValueError:  # it holds no tokenizer, so it is a model of images
+        return open_images(path)
+    from pipelines.predict_text import open_exported
+
+    return open_exported(path, tokenizer)
+
+
+def _open_saved_model(path: Path) -> Predictor:
     """Through its own serve_jpeg, as a server would: encoded bytes in, scores out."""
     from pipelines import metadata
     from pipelines.exported import open_saved_model
@@ -76,15 +120,15 @@ def _open_saved_model(path: Path) -> Opened:
 
         return np.concatenate([_named(path, scores) for path in paths])
 
-    return metadata.read_labels(path), probabilities
+    return ImagePredictor(metadata.read_labels(path), probabilities)
 
 
-def _open_tflite(path: Path) -> Opened:
+def _open_tflite(path: Path) -> Predictor:
     from pipelines import metadata
     from pipelines.exported import predict_file
 
     pixels = metadata.read_pixels(path)
-    return metadata.read_labels(path), lambda paths: _softmax(predict_file(path, _read(paths, pixels)))
+    return ImagePredictor(metadata.read_labels(path), lambda paths: softmax(predict_file(path, _read(paths, pixels))))
 
 
 def _read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
@@ -105,8 +149,3 @@ def _named(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
         return read(path)
     except tf.errors.InvalidArgumentError:
         raise ValueError(f"'{path}' cannot be decoded. It may be cut off, or no image at all.") from None
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)

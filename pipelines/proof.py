@@ -1,20 +1,29 @@
-"""Runs each converted file on real images and compares its answers with those of the Keras model."""
+"""Runs each converted file on real samples and compares its answers with those of the Keras model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from pipelines import child, convert, metadata
-from pipelines.agreement import Agreement, Format, Limit, Tolerance, compare
-from pipelines.exported import open_file, predict_file
+from pipelines import child, metadata
+from pipelines.agreement import Agreement, Format, Limit, Tolerance
+from pipelines.expected import Expected
+from pipelines.exported import open_tflite, run_tflite
+from pipelines.exported_steps import ENCODER, STEP
+from pipelines.interface import IMAGE, Interface, fit_length, mask_of, predict
 from pipelines.latency import median_milliseconds
+from pipelines.proof_steps import WritingProof
+from pipelines.saved_model_answers import WRITE, WRITTEN, answered, ask
+from pipelines.tflite import part_name
 
 SERVED = 32  # images on which the SavedModel's uint8 and encoded signatures are compared
+SHORT = 3  # texts on which its other lengths are
 
 
 class ExportError(ValueError):
@@ -25,9 +34,9 @@ class ExportError(ValueError):
 class ExportedFile:
     """One format: where it is, how big and fast, and how far from Keras.
 
-    `logit_difference` is the largest, in the logits' unit; `relative_difference` the same as a
-    share of the standard deviation of Keras' logits; `noise` as in `Limit`. `milliseconds` are for
-    one image on two threads.
+    `logit_difference` is the largest, in the logits' unit (or the values', where the model answers with values);
+    `relative_difference` the same as a share of the standard deviation of Keras' logits; `noise` as in `Limit`.
+    `agreement` is None for values. `milliseconds` are for one sample on two threads.
     """
 
     format: Format
@@ -36,7 +45,7 @@ class ExportedFile:
     logit_difference: float
     relative_difference: float
     noise: float
-    agreement: float
+    agreement: float | None
     accuracy: float | None
     milliseconds: float
 
@@ -46,24 +55,18 @@ def file_name(form: Format) -> str:
     return "saved_model" if form == "saved_model" else f"{form}.tflite"
 
 
-def keras_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What the Keras model answers: (N, H, W, 3) -> (N, classes) float32."""
-    return np.asarray(model.predict(images.astype(np.float32), batch_size=32, verbose=0), np.float32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The test images and Keras' own logits for them; `check` holds files against these.
+    """The test samples and Keras' own answers to them; `check` holds files against these.
 
     `twin` is the model in float32: the model itself, unless that computes in half precision.
     """
 
     model: keras.Model
     twin: keras.Model
-    classes: tuple[str, ...]
-    images: np.ndarray
-    labels: np.ndarray | None
-    logits: np.ndarray
+    interface: Interface
+    samples: Mapping[str, np.ndarray]
+    expected: Expected
     tolerance: Tolerance
 
     def check(self, form: Format, directory: Path) -> ExportedFile:
@@ -77,79 +80,144 @@ class Proof:
         agreement, problems = self._compared(form, answers)
         if problems:
             raise ExportError("; ".join(problems))
-        return ExportedFile(
-            format=form,
-            file=path.name,
-            megabytes=_megabytes(path),
-            logit_difference=agreement.logit_difference,
-            relative_difference=agreement.difference,
-            noise=agreement.noise,
-            agreement=agreement.agreement,
-            accuracy=agreement.accuracy,
-            milliseconds=milliseconds,
-        )
+        return _row(form, path, agreement, milliseconds)
 
-    def _compared(self, form: Format, answers: np.ndarray) -> tuple[Agreement, list[str]]:
+    def check_parts(self, form: Format, directory: Path) -> list[ExportedFile]:
+        """The same of the files that write text, in a format that has them; Keras in float32 is what they are held to.
+
+        Raises:
+            ExportError: as above, or they write other tokens.
+        """
+        if not self.interface.steps or form in ("saved_model", "int8"):
+            return []
+        self._refuse(self.writing.foreign_operators(form, directory))
+        limit, rows = self.tolerance.limit(form, self.interface.task), []
+        logits, milliseconds = self.writing.logits_of_files(form, directory)
+        agreement, problems = self.writing.compare(logits, limit)
+        rows.append(_row(form, directory / part_name(form, STEP), agreement, milliseconds))
+        if self.writing.given:
+            outputs, milliseconds = self.writing.encoded_by_file(form, directory)
+            agreement = self.writing.encoded().compare(outputs, self.tolerance.limit(form, "features"))
+            problems += agreement.problems(self.tolerance.limit(form, "features"))
+            rows.append(_row(form, directory / part_name(form, ENCODER), agreement, milliseconds))
+        if problems:
+            raise ExportError(f"the files that write text: {'; '.join(problems)}")
+        return rows
+
+    @cached_property
+    def writing(self) -> WritingProof:
+        """What the model writes."""
+        return WritingProof(model=self.twin, interface=self.interface, samples=self.samples)
+
+    def _compared(self, form: Format, answers: dict[str, np.ndarray]) -> tuple[Agreement, list[str]]:
         """How far the answers are from the model's, and what is too far."""
-        limit = self.tolerance.limit(form)
+        limit = self.tolerance.limit(form, self.interface.task)
         if self.twin is self.model:
-            agreement = compare(answers, self.logits, labels=self.labels, limit=limit)
+            agreement = self.expected.compare(answers, limit)
             return agreement, agreement.problems(limit)
-        in_float32 = compare(answers, keras_logits(self.twin, self.images), labels=self.labels, limit=limit)
+        in_float32 = self._of_twin(self.samples).compare(answers, limit)
         problems = [f"against the model in float32, {problem}" for problem in in_float32.problems(limit)]
-        rounding = self.tolerance.quantized if limit is self.tolerance.quantized else self.tolerance.reduced
-        agreement = compare(answers, self.logits, labels=self.labels, limit=rounding)
+        rounding = self.tolerance.reduced if form in ("saved_model", "float32", "float16") else limit
+        agreement = self.expected.compare(answers, rounding)
         return agreement, problems + agreement.problems(rounding)
 
-    def _tflite(self, path: Path) -> tuple[np.ndarray, float]:
-        """Logits, and milliseconds for one image."""
-        foreign = [name for name, builtin in metadata.operators(path).items() if not builtin]
-        if foreign:
+    def _of_twin(self, samples: Mapping[str, np.ndarray]) -> Expected:
+        """What the model in float32 answers to other samples than the expected ones."""
+        outputs = predict(self.twin, samples, self.interface.task)
+        labels = self.expected.labels if samples is self.samples else None
+        return dataclasses.replace(self.expected, outputs=outputs, mask=mask_of(samples), labels=labels)
+
+    def _tflite(self, path: Path) -> tuple[dict[str, np.ndarray], float]:
+        """Outputs, and milliseconds for one sample."""
+        self._refuse([name for name, builtin in metadata.operators(path).items() if not builtin])
+        labels = metadata.read_labels(path) if self.interface.classes else ()
+        if labels != self.interface.classes:
+            raise ExportError(f"the labels inside are {labels}, not {self.interface.classes}")
+        answer, one = open_tflite(path), {name: values[0] for name, values in self.samples.items()}
+        return run_tflite(path, self.samples), median_milliseconds(lambda: answer(one))
+
+    def _refuse(self, operators: Sequence[str]) -> None:
+        if operators:
             raise ExportError(
-                f"needs operators that TFLite does not have: {', '.join(foreign)}. Replace the layers that they come "
+                f"needs operators that TFLite does not have: {', '.join(operators)}. Replace the layers that they come "
                 "from: FlexResizeBicubic, for example, is Resizing(interpolation='bicubic'), and 'bilinear' is built in"
             )
-        labels = metadata.read_labels(path)
-        if labels != self.classes:
-            raise ExportError(f"the labels inside are {labels}, not {self.classes}")
-        logits, answer = predict_file(path, self.images), open_file(path)
-        return logits, median_milliseconds(lambda: answer(self.images[0]))
 
-    def _saved_model(self, path: Path) -> tuple[np.ndarray, float]:
-        """Logits and milliseconds of serving_default, after the other signatures agreed."""
-        raw = np.clip(np.rint(self.images[:SERVED]), 0, 255).astype(np.uint8)
-        np.save(path.parent / "images.npy", self.images)
-        np.save(path.parent / "bytes.npy", raw)
-        ending = child.run("pipelines.exported", path.parent)
+    def _saved_model(self, path: Path) -> tuple[dict[str, np.ndarray], float]:
+        """Outputs of serving_default and milliseconds for one sample, after everything else agreed."""
+        asked = {"serving_default.samples": self.samples, **self._shorter()}
+        if self.interface.pixels:
+            raw = np.clip(np.rint(self.samples[IMAGE][:SERVED]), 0, 255).astype(np.uint8)
+            asked |= {"serve_uint8": {IMAGE: raw}, "serve_jpeg": {"encoded": raw}}
+        if self.interface.steps:
+            asked[WRITE] = {**self.writing.given, WRITTEN: self.writing.written}
+        for name, samples in asked.items():
+            ask(path.parent, name, samples)
+        ending = child.run("pipelines.saved_model_answers", path.parent)
         if ending.code:
             raise ExportError(f"TensorFlow alone cannot run it: {ending}")
-        with np.load(path.parent / "answers.npz", allow_pickle=False) as archive:
-            answers = dict(archive)
-        limit = self.tolerance.exact
-        as_bytes = compare(answers["bytes_logits"], keras_logits(self.twin, raw), labels=None, limit=limit)
-        problems = [f"serve_uint8: {problem}" for problem in as_bytes.problems(limit)]
-        problems += [f"serve_jpeg: {problem}" for problem in self._served_problems(raw, answers, limit)]
+        problems = []
+        for name, samples in asked.items():
+            if name != "serving_default.samples":
+                problems += [f"{name}: {problem}" for problem in self._served(name, samples, path.parent)]
         if problems:
             raise ExportError("; ".join(problems))
-        return answers["logits"], float(answers["milliseconds"])
+        answers = answered(path.parent, "serving_default.samples")
+        return self._outputs(answers), float(answers["milliseconds"])
 
-    def _served_problems(self, raw: np.ndarray, answers: dict[str, np.ndarray], limit: Limit) -> Sequence[str]:
-        """How serve_jpeg's scores for encoded images differ from Keras' for the same pixels."""
+    def _shorter(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """A few samples cut to half the length, where the model takes any."""
+        first = {name: values[:SHORT] for name, values in self.samples.items()}
+        cut = fit_length(first, {name: max(1, length // 2) for name, length in self.interface.lengths.items()})
+        mask = mask_of(cut)
+        fits = bool(self.interface.lengths) and (mask is None or bool(mask.any()))
+        return {"serving_default.shorter": cut} if fits else {}
+
+    def _outputs(self, answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those that the Keras model has too."""
+        return {name: answers[name] for name in self.expected.outputs}
+
+    def _served(self, name: str, samples: Mapping[str, np.ndarray], directory: Path) -> Sequence[str]:
+        """How the answers to other samples than the test samples differ from those of Keras."""
         from pipelines.decoding import resize_and_crop
 
-        pixels = convert.served_pixels(self.model)
-        seen = np.stack([resize_and_crop(image, pixels).numpy() for image in raw])
-        scores, expected = answers["scores"], _softmax(keras_logits(self.twin, seen))
-        problems = []
+        answers, limit = answered(directory, name), self.tolerance.exact
+        if name == WRITE:
+            return self.writing.compare(answers["logits"], limit)[1]
+        if name != "serve_jpeg":
+            return self._of_twin(samples).compare(self._outputs(answers), limit).problems(limit)
+        seen = {IMAGE: np.stack([resize_and_crop(one, self.interface.pixels).numpy() for one in samples["encoded"]])}
+        expected = self._of_twin(seen)
+        if self.interface.task != "classify":
+            return expected.compare(self._outputs(answers), limit).problems(limit)
+        return self._score_problems(answers, _softmax(expected.outputs["logits"]), limit)
+
+    def _score_problems(self, answers: Mapping[str, np.ndarray], expected: np.ndarray, limit: Limit) -> Sequence[str]:
+        """How serve_jpeg's scores for encoded images differ from Keras' for the same pixels."""
+        scores, problems = answers["scores"], []
         difference = float(np.abs(scores - expected).max())
         if limit.difference is not None and not difference <= limit.difference:
             problems.append(f"a score differs by {difference:.3g} (at most {limit.difference:g})")
         best = scores.argmax(-1)
-        if list(answers["label"]) != [self.classes[index] for index in best]:
+        if list(answers["label"]) != [self.interface.classes[index] for index in best]:
             problems.append("a label is not that of the best score")
         if not np.array_equal(answers["score"], scores.max(-1)):
             problems.append("a score is not the best of the scores")
         return problems
+
+
+def _row(form: Format, path: Path, agreement: Agreement, milliseconds: float) -> ExportedFile:
+    return ExportedFile(
+        format=form,
+        file=path.name,
+        megabytes=_megabytes(path),
+        logit_difference=agreement.logit_difference,
+        relative_difference=agreement.difference,
+        noise=agreement.noise,
+        agreement=agreement.agreement,
+        accuracy=agreement.accuracy,
+        milliseconds=milliseconds,
+    )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

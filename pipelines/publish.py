@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipelines.agreement import FORMATS
+from pipelines.exported_steps import ENCODER, STEP
 from pipelines.proof import ExportedFile, file_name
+from pipelines.tflite import part_name
 
 REPORT = "export.json"
 WORKSPACE = ".export-"  # and the number of the process that works there
@@ -52,7 +54,8 @@ def publish(
     kept = {row.file for row in rows} - {row.file for row in made}
     earlier = workspace / "earlier"
     earlier.mkdir()
-    for name in (REPORT, *map(file_name, FORMATS)):
+    parts = (part_name(form, part) for form in FORMATS for part in (STEP, ENCODER))
+    for name in (REPORT, *map(file_name, FORMATS), *parts):
         if name not in kept:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(out / name, earlier / name)

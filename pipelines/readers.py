@@ -161,10 +161,10 @@ def _csv_part(path: Path, rows: Sequence[tuple[Path, str]]) -> Labelled:
             f"Paths are taken relative to the CSV's own folder."
         )
     files, labels = zip(*rows, strict=True)
-    return _from_files(path.parent, files, labels, classes=_ordered(labels))
+    return _from_files(path.parent, files, labels, classes=ordered(labels))
 
 
-def _ordered(labels: Iterable[str]) -> tuple[str, ...]:
+def ordered(labels: Iterable[str]) -> tuple[str, ...]:
     """Class names in order; numbers by value, so that "10" comes after "9"."""
     names = set(labels)
     return tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else str))
@@ -230,7 +230,7 @@ def _class_names(labels: np.ndarray, classes: Sequence[str] | None, source: str)
         raise ValueError(f"{source!r}: labels must be whole numbers or names, got {labels.dtype}.")
     if classes is None:
         names = np.array([str(label) for label in labels], dtype=object)
-        return names, _ordered(names)
+        return names, ordered(names)
     table = tuple(map(str, classes))
     if len(set(table)) != len(table):
         raise ValueError(f"{source!r}: classes holds a name twice: {table}.")

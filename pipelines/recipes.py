@@ -40,6 +40,14 @@ def from_scratch(*, epochs: int = 20, learning_rate: float = 1e-3) -> tuple[Phas
     return (Phase(epochs, learning_rate, unfreeze="all", batch_norm="train"),)
 
 
+def lora(*, epochs: int = 5, learning_rate: float = 1e-3, rank: int = 8, mlp: bool = False) -> tuple[Phase, ...]:
+    """Train the head, and low-rank factors of the attention of a transformer (LoRA); all else stays as it was.
+
+    `mlp` adapts the dense layers after attention too. What is saved and exported is a plain model, the factors merged.
+    """
+    return (Phase(epochs, learning_rate, unfreeze="all", lora=rank, lora_mlp=mlp),)
+
+
 RECIPES: Mapping[str, Callable[..., tuple[Phase, ...]]] = {
-    recipe.__name__: recipe for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch)
+    recipe.__name__: recipe for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch, lora)
 }

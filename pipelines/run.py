@@ -5,87 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
+from pipelines.data import AnyData, Augmentation, Images, Series, Tables, Texts, ValueLoss, check_choice
+from zoo.core.family import Task
 
-Augmentation = Literal["none", "light", "standard"]
+__all__ = ["AnyData", "Augmentation", "Hardware", "Images", "Phase", "Run", "Series", "Tables", "Texts"]
+
 Precision = Literal["float32", "bfloat16", "float16"]
 T = TypeVar("T")
-
-
-def _check_choice(what: str, value: Any, choices: Any) -> None:
-    allowed = typing.get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{what}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-
-
-@dataclass(frozen=True)
-class Images:
-    """Where labelled images come from, and how they are split and augmented.
-
-    `source` is a folder with one sub-folder a class (or with train/, validation/ and test/ folders
-    of that kind), a CSV file with the columns path and label (and, if you like, split), an .npz
-    file with the arrays images and labels, "tfds:NAME", or "digits" (scikit-learn's 1,797
-    handwritten digits).
-
-    `train`, `validation` and `test` replace the source's own division: other folders or CSV files,
-    or split expressions of a tfds set ("train[:80%]"). What is not given is split off by `split`,
-    stratified by class and seeded by the run.
-    """
-
-    source: str
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
-    split: tuple[float, float, float] = (0.7, 0.15, 0.15)  # shares of train, validation, test
-    size: int | None = None  # pixels; the model's own if not given
-    crop: float | None = None  # share of the image that the centre crop keeps; the model's own if not given
-    augment: Augmentation = "light"
-    flip: bool | None = None  # mirror left-right while training; not for "digits" unless asked
-    skip_corrupt: bool = False
-    data_dir: str | None = None  # where tfds sets lie
-
-    def __post_init__(self) -> None:
-        if len(self.split) != 3 or min(self.split) < 0 or not math.isclose(sum(self.split), 1, abs_tol=1e-6):
-            raise ValueError(
-                f"Images(split={self.split}) must be three shares that add up to 1: "
-                "train, validation, test, such as (0.7, 0.15, 0.15)."
-            )
-        _check_choice("Images(augment)", self.augment, Augmentation)
-        if self.size is not None and not 8 <= self.size <= 4096:
-            raise ValueError(f"Images(size={self.size}) must be between 8 and 4096 pixels.")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise ValueError(f"Images(crop={self.crop}) must be over 0 and at most 1.")
-
-    @property
-    def mirrors(self) -> bool:
-        """Whether training mirrors images: as asked, else unless they are the built-in digits."""
-        return self.source != "digits" if self.flip is None else self.flip
-
-    @classmethod
-    def arrays(
-        cls,
-        images: np.ndarray,
-        labels: Sequence[int] | Sequence[str] | np.ndarray,
-        *,
-        file: str | Path,
-        classes: Sequence[str] | None = None,
-        **options: Any,
-    ) -> Images:
-        """Images from arrays (N, H, W[, 1 or 3]) in 0..255 and labels (N,), kept in an .npz file.
-
-        A run names its data by where they lie, so that it can be run again; `file` is where.
-        """
-        values = {"images": np.asarray(images), "labels": np.asarray(labels)}
-        if classes is not None:
-            values["classes"] = np.asarray(classes)
-        np.savez_compressed(file, allow_pickle=False, **values)
-        return cls(str(file), **options)
 
 
 @dataclass(frozen=True)
@@ -94,7 +25,9 @@ class Phase:
 
     `learning_rate` is the peak; `layer_decay` the factor for each group toward the input;
     `warmup` the share of the phase's steps in which the rate rises. `batch_norm="frozen"` keeps
-    the statistics of every BatchNormalization, unfrozen groups included.
+    the statistics of every BatchNormalization, unfrozen groups included. With a `lora` rank, the
+    unfrozen groups but the last learn in low-rank factors of their attention alone, with `lora_mlp`
+    also in those of the dense layers after it.
     """
 
     epochs: int
@@ -103,6 +36,8 @@ class Phase:
     layer_decay: float = 1.0
     warmup: float = 0.1
     batch_norm: Literal["frozen", "train"] = "frozen"
+    lora: int = 0  # rank; 0: the layers themselves learn
+    lora_mlp: bool = False
 
     def __post_init__(self) -> None:
         problems = {
@@ -111,11 +46,12 @@ class Phase:
             "unfreeze": self.unfreeze == "all" or (isinstance(self.unfreeze, int) and self.unfreeze >= 1),
             "layer_decay": 0 < self.layer_decay <= 1,
             "warmup": 0 <= self.warmup < 1,
+            "lora": type(self.lora) is int and self.lora >= 0,
         }
         for name, fine in problems.items():
             if not fine:
                 raise ValueError(f"Phase({name}={getattr(self, name)!r}) is out of range; see pipelines.run.Phase.")
-        _check_choice("Phase(batch_norm)", self.batch_norm, Literal["frozen", "train"])
+        check_choice("Phase(batch_norm)", self.batch_norm, Literal["frozen", "train"])
 
 
 @dataclass(frozen=True)
@@ -130,26 +66,29 @@ class Hardware:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        _check_choice("Hardware(strategy)", self.strategy, Literal["auto", "one", "mirrored"])
-        _check_choice("Hardware(precision)", self.precision, Precision)
+        check_choice("Hardware(strategy)", self.strategy, Literal["auto", "one", "mirrored"])
+        check_choice("Hardware(precision)", self.precision, Precision)
 
 
 @dataclass(frozen=True)
 class Run:
     """Everything that decides what a training run does; written as JSON, run again from it.
 
-    `overrides` are Config fields of the model, as in `zoo.create`. `patience` is the number of
+    `model` is a variant's name, or a checkpoint with a config.json, as "hf://org/repo" or a directory's path with a "/"
+    in it. `overrides` are Config fields of the model, as in `zoo.create`. `patience` is the number of
     epochs without improvement on the validation split after which a phase ends early.
     """
 
     model: str
-    data: Images
+    data: AnyData
     phases: tuple[Phase, ...]
     out: Path
     weights: str | None = None
+    task: Task | None = None  # what the model is trained for; what the data ask for if not given
+    loss: ValueLoss | None = None  # of numbers: mean squared, mean absolute or Huber's; mean squared if not given
     overrides: Mapping[str, Any] = field(default_factory=dict)
     hardware: Hardware = Hardware()
-    batch: int = 32  # images per step, over all devices together
+    batch: int = 32  # examples per step, over all devices together
     patience: int = 5
     seed: int = 0
 
@@ -159,6 +98,15 @@ class Run:
             raise ValueError("Run(phases=()) has nothing to train; take them from pipelines.recipes.")
         if self.batch < 1 or self.patience < 1:
             raise ValueError(f"Run(batch={self.batch}, patience={self.patience}): both must be at least 1.")
+        if self.task is not None:
+            check_choice("Run(task)", self.task, Task)
+        if self.loss is not None:
+            check_choice("Run(loss)", self.loss, ValueLoss)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the model is described by a checkpoint rather than named."""
+        return "/" in self.model
 
     def to_json(self) -> str:
         """The run as JSON text.
@@ -167,7 +115,8 @@ class Run:
             ValueError: an override has no JSON form.
         """
         try:
-            return json.dumps({**dataclasses.asdict(self), "out": str(self.out)}, indent=2) + "\n"
+            data = {"kind": type(self.data).__name__, **dataclasses.asdict(self.data)}
+            return json.dumps({**dataclasses.asdict(self), "data": data, "out": str(self.out)}, indent=2) + "\n"
         except TypeError as error:
             raise ValueError(f"Run(overrides={dict(self.overrides)!r}) cannot be written as JSON: {error}.") from None
 
@@ -184,10 +133,20 @@ class Run:
             raise ValueError(f"This is not a run's JSON: {error}.") from None
         if not isinstance(values, dict):
             raise ValueError(f"A run's JSON holds an object with the fields of Run, got {type(values).__name__}.")
-        values["data"] = _from_dict(Images, values.get("data", {}), split=tuple)
+        values["data"] = _data_from_dict(values.get("data", {}))
         values["phases"] = tuple(_from_dict(Phase, phase) for phase in values.get("phases", ()))
         values["hardware"] = _from_dict(Hardware, values.get("hardware", {}))
         return _from_dict(cls, values)
+
+
+def _data_from_dict(values: Mapping[str, Any]) -> AnyData:
+    """Images where it does not say: the runs of old."""
+    kinds: dict[str, type[AnyData]] = {kind.__name__: kind for kind in (Images, Texts, Tables, Series)}
+    name = values.get("kind", "Images")
+    if name not in kinds:
+        raise ValueError(f"A run's data are of an unknown kind {name!r}. Known: {', '.join(kinds)}.")
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
+    return _from_dict(kinds[name], fields)
 
 
 def _from_dict(cls: type[T], values: Mapping[str, Any], **convert: Callable[[Any], Any]) -> T:

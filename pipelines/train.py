@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 import zoo
-from pipelines import bundle, evaluate, hardware, images, optimizer, sources
+from pipelines import bundle, datasets, evaluate, hardware, images, objectives, optimizer
 from pipelines.bundle import Bundle
+from pipelines.datasets import Dataset
 from pipelines.freezing import Freezer, GivenGroups, find_groups
 from pipelines.monitor import History, Keeper, ProgressBar
-from pipelines.run import Phase, Run
+from pipelines.objectives import Objective
+from pipelines.objectives.losses import CrossEntropy
+from pipelines.objectives.objective import accuracy
+from pipelines.run import Images, Phase, Run, Texts
+from zoo.core import registry
+from zoo.core.family import CLASSED
 from zoo.layers.auxiliary import without_auxiliary
-from zoo.layers.pixels import PixelInput, pixels_of
+from zoo.layers.pixels import PixelInput
+
+_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",)}  # the Config field of models that take such data
 
 
 def fit(
@@ -26,17 +36,21 @@ def fit(
     *,
     groups: GivenGroups | None = None,
     loss: keras.losses.Loss | str | None = None,
-    metrics: Sequence = ("accuracy",),
+    metrics: Sequence | Callable[[], Sequence] | None = None,
     patience: int = 5,
     folder: Path | None = None,
     progress: bool = True,
 ) -> History:
     """Train a functional model phase by phase; it ends with the best weights of all phases.
 
-    `train` and `validation` are data sets of (inputs, labels) batches, finite, of your own or from
-    pipelines.images. For a model of the zoo the groups follow from its layer names; for any other
-    give them as lists of layers or layer names, from input to output. `loss` is sparse categorical
-    cross-entropy on logits unless given; without a validation set the last weights are the best.
+    `train` and `validation` are data sets of (inputs, targets) or (inputs, targets, weights) batches, finite, of
+    your own or from pipelines. Weights are of examples (B,) or tokens (B, T); the loss is a mean over their sum, and
+    metrics count by them, so that what has the weight 0 (padding) has no part in either.
+
+    For a model of the zoo the groups follow from its layer names; for any other give them as lists of layers or
+    layer names, from input to output. `loss` is sparse categorical cross-entropy on logits unless given; `metrics`
+    are the accuracy unless given, and may be a function that makes them, in the scope of the model's strategy. Without a validation set the last
+    weights are the best.
 
     For several devices or half precision, build the model inside `hardware.scope(...)`; batches then
     must divide by the number of devices. With a folder, history.csv and best.weights.h5 are written
@@ -51,7 +65,8 @@ def fit(
     train = train.apply(tf.data.experimental.assert_cardinality(steps))
     if any(isinstance(layer, PixelInput) for layer in model.layers):
         images.check_range(train)
-    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    metrics = metrics or (accuracy if loss is None else ("accuracy",))
+    loss = loss or CrossEntropy()
     keeper = Keeper(patience=patience, folder=folder)
     bar = ProgressBar(phases=len(phases)) if progress else None
     previous = None
@@ -61,7 +76,7 @@ def fit(
                 freezer.apply(phase)
                 current = optimizer.build(model, found, phase, steps=steps * phase.epochs)
                 optimizer.carry_state(previous, current)
-                model.compile(current, loss=loss, metrics=list(metrics))
+                model.compile(current, loss=loss, weighted_metrics=list(metrics() if callable(metrics) else metrics))
                 keeper.begin(number, phase.learning_rate)
                 if bar:
                     bar.begin(number, list(optimizer.group_rates(found, phase)))
@@ -97,42 +112,84 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     bundle.check_room(run.out, overwrite=overwrite)
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
-    data = sources.load(run.data, seed=run.seed)
+    data = datasets.load(run)
+    task = run.task or data.task
+    objective = objectives.find(task, data, loss=run.loss)
     with hardware.scope(run.hardware) as strategy:
-        batch = _fitting_batch(run.batch, len(data.train), devices=strategy.num_replicas_in_sync)
-        crop = {} if run.data.crop is None else {"crop": run.data.crop}
-        options = {"size": run.data.size, **crop, **run.overrides}
-        model = zoo.create(run.model, weights=run.weights, classes=len(data.classes), **options)
+        batch = _fitting_batch(run.batch, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
+        model = create(run, data)
+    training = data.training_set(model, batch=batch, seed=run.seed)
+    validation = _validation(run, data, objective, model)
     bundle.prepare(run)
-    pixels = images.color(pixels_of(model))
     history = fit(
         model,
         run.phases,
-        images.training_set(
-            data.train, pixels, batch=batch, seed=run.seed, augment=run.data.augment, flip=run.data.mirrors
-        ),
-        images.evaluation_set(data.validation, pixels, batch=run.batch, cache_budget=None)
-        if len(data.validation)
-        else None,
+        objective.complete(training, seed=run.seed, training=True),
+        validation,
+        loss=objective.loss(),
+        metrics=objective.metrics,
         patience=run.patience,
         folder=run.out,
         progress=progress,
     )
     model = without_auxiliary(model)
-    scores = evaluate.evaluate(model, data.test, data.classes, batch=run.batch) if len(data.test) else None
-    return bundle.save(
-        model, run, data, history=history, scores=scores, devices=hardware.describe(strategy, run.hardware)
-    )
+    test = len(data.parts["test"]) > 0
+    scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
+    devices = hardware.describe(strategy, run.hardware)
+    return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices)
 
 
-def _fitting_batch(batch: int, images: int, *, devices: int) -> int:
+def create(run: Run, data: Dataset) -> keras.Model:
+    """The model of a run, as its data need it.
+
+    Raises:
+        ValueError: the model is not for data of this kind, or has no such option or task.
+    """
+    task = run.task or data.task
+    options: dict[str, Any] = {**data.options(), **run.overrides, "task": task}
+    if task in CLASSED:
+        options["classes"] = len(data.classes)
+    if run.is_checkpoint:
+        return zoo.from_checkpoint(run.model, **options)
+    _check_kind(run, data)
+    return zoo.create(run.model, weights=run.weights, **options)
+
+
+def _check_kind(run: Run, data: Dataset) -> None:
+    """Refuse a model that takes other data than the run's."""
+    needed = _OPTION_OF_KIND.get(type(run.data), ()) or tuple(data.options())
+
+    def takes(config: Any) -> bool:
+        return set(needed) <= {field.name for field in dataclasses.fields(config)}
+
+    if not takes(registry.find_family(run.model).variants[run.model]):
+        able = [
+            name
+            for family in registry.families()
+            for name, config in registry.load_family(family).variants.items()
+            if takes(config)
+        ]
+        raise ValueError(
+            f"{run.model!r} does not take {type(run.data).__name__.lower()}. Models that do: "
+            f"{', '.join(able[:12])}{' and more; see zoo list' if len(able) > 12 else ''}."
+        )
+
+
+def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Model) -> tf.data.Dataset | None:
+    if not len(data.parts["validation"]):
+        return None
+    batches = data.evaluation_set(model, "validation", batch=run.batch, cached=True)
+    return objective.complete(batches, seed=run.seed, training=False)
+
+
+def _fitting_batch(batch: int, examples: int, *, devices: int) -> int:
     """The batch, or what there is to fill one, in equal parts for all devices."""
     if batch % devices:
         near = max(devices, batch // devices * devices)
         raise ValueError(f"A batch of {batch} does not divide over {devices} devices; use {near} or {near + devices}.")
-    if images < devices:
-        raise ValueError(f"{images} training images do not fill a batch on {devices} devices; use fewer devices.")
-    return min(batch, images // devices * devices)
+    if examples < devices:
+        raise ValueError(f"{examples} training examples do not fill a batch on {devices} devices; use fewer devices.")
+    return min(batch, examples // devices * devices)
 
 
 def _count_batches(dataset: tf.data.Dataset) -> int:

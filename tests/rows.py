@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from tests.row import Row
+from tests.sequence_rows import SEQUENCES
 from zoo.efficientnet import FAMILY as EFFICIENTNET
 from zoo.inception import FAMILY as INCEPTION
 from zoo.mobilenet import FAMILY as MOBILENET
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the tests know of a variant.
-
-    `tiny` are options that keep its structure and make it fast to build. `parameters` counts the
-    trainable ones with the usual classes, as timm, torchvision or the paper do. `packs` are the parity
-    packs of this variant, each with the options beyond the name that its checkpoint needs.
-    """
-
-    variant: str
-    parameters: int
-    tiny: Mapping[str, Any]
-    packs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
 
 _RESNET = {"depths": (1, 1, 1, 1), "width": 8, "size": 32}
 _VIT = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 32}
@@ -219,5 +205,5 @@ _ALL = (
     _vit("deit_base16_distilled", 87_338_192),
 )
 
-ROWS = {row.variant: row for row in _ALL}
+ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES)}
 SLOW_PACKS = frozenset({"timm_vit_base_patch16_224", "tv_vgg16", "tv_vgg16_bn"})

@@ -5,8 +5,9 @@
 Importing this package imports neither Keras nor TensorFlow.
 """
 
+from zoo.core.attention_weights import attention_weights
 from zoo.core.naming import layer_groups, taps
 from zoo.core.registry import create, from_checkpoint, variants
 
-__all__ = ["create", "from_checkpoint", "layer_groups", "taps", "variants"]
+__all__ = ["attention_weights", "create", "from_checkpoint", "layer_groups", "taps", "variants"]
 __version__ = "0.1.0"

@@ -28,6 +28,7 @@ class Order(StrEnum):
     name = "name"
 
 
+_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps"}
 _KEYS: dict[Order, Callable[[Entry], Any]] = {
     Order.top1: lambda entry: -(entry.best.top1 or 0) if entry.best else 0,  # the best first, unknown ones last
     Order.params: lambda entry: entry.parameters,
@@ -42,7 +43,7 @@ def list_models(
     max_params: Annotated[str | None, typer.Option(help="Only models up to this size, such as 30M.")] = None,
     sort: Annotated[Order | None, typer.Option(help="Best top-1 first, or smallest first; else by family.")] = None,
 ) -> None:
-    """List the models: parameters, multiply-accumulates, image size, published top-1 accuracy, weights."""
+    """List the models: parameters, multiply-accumulates, size of the input, published top-1 accuracy, weights."""
     from zoo.core import catalog
 
     limit = _count(max_params) if max_params else None
@@ -88,7 +89,7 @@ def _table(entries: list[Entry]) -> Table:
         "model": [entry.name for entry in entries],
         "parameters": [f"{entry.parameters:,}" for entry in entries],
         "MACs": [_short(entry.macs) for entry in entries],
-        "input": [_pixels(entry, "x") for entry in entries],
+        "input": [_input(entry) for entry in entries],
         "top-1": [f"{entry.best.top1:.1f}" if entry.best else "" for entry in entries],
     }
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -114,14 +115,14 @@ def _fitting(tags: list[str], room: int) -> str:
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
     sizes = entry.sizes
-    reading = f", {entry.interpolation}, {entry.crop:g} of the resized image" if entry.size else ""
+    counted = "an image" if entry.takes == "images" else f"for {entry.counted_length} {_STEPS[entry.takes]}"
     return [
         ("model", entry.name),
         ("family", entry.family),
         ("parameters", f"{entry.parameters:,}"),
-        ("MACs", f"{_short(entry.macs)} multiply-accumulates an image"),
-        ("input", f"{_pixels(entry, ' x ')} pixels, RGB 0..255{reading}"),
-        ("tasks", f"{', '.join(entry.tasks)}; {entry.classes:,} classes unless told"),
+        ("MACs", f"{_short(entry.macs)} multiply-accumulates {counted}"),
+        ("input", _whole_input(entry)),
+        ("tasks", f"{', '.join(entry.tasks)}{_usual_classes(entry)}"),
         ("TFLite", f"about {megabytes(sizes.float32)} float32, {megabytes(sizes.float16)} float16, "
                    f"{megabytes(sizes.int8)} int8"),
         ("SavedModel", f"about {megabytes(sizes.saved_model)}"),
@@ -146,11 +147,29 @@ def _pinning(tag: Published) -> str:
     return f"\n  revision not pinned; {f'fetched at {found.revision}' if found else 'not fetched yet'}"
 
 
-def _pixels(entry: Entry, times: str) -> str:
-    if entry.size is None:
-        return ""
-    height, width = entry.size
-    return f"{height}{times}{width}" if times != "x" or height != width else f"{height}"
+def _input(entry: Entry) -> str:
+    """The size of what a model takes, in a few letters."""
+    if entry.size is not None:
+        height, width = entry.size
+        return f"{height}" if height == width else f"{height}x{width}"
+    if not entry.length:
+        return _STEPS[entry.takes]
+    whole, rest = divmod(entry.length, 1024)
+    return f"{entry.length if rest else f'{whole}k'} {_STEPS[entry.takes][:3]}"
+
+
+def _usual_classes(entry: Entry) -> str:
+    return f"; {entry.classes:,} classes unless told" if set(entry.tasks) & {"classify", "tag"} else ""
+
+
+def _whole_input(entry: Entry) -> str:
+    """What a model takes, and how it is made ready."""
+    if entry.size is not None:
+        height, width = entry.size
+        reading = f"{entry.interpolation}, {entry.crop:g} of the resized image"
+        return f"{height} x {width} pixels, RGB 0..255, {reading}"
+    most = f"up to {entry.length:,}" if entry.length else "any number of"
+    return f"{most} {_STEPS[entry.takes]}"
 
 
 def _short(count: int) -> str:

@@ -1,28 +1,37 @@
-"""`zoo fit`, `evaluate`, `predict` and `export`: from images to a model, its scores and its files."""
+"""`zoo fit`, `evaluate`, `predict` and `export`: from data to a model, its scores and its files."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from pipelines.commands import data_options as options
 from pipelines.commands.terminal import fail, import_tensorflow, out
+from pipelines.recipes import RECIPES
 
 
 def fit(
-    model: Annotated[str | None, typer.Argument(help="A model's name, as in zoo list.")] = None,
-    images: Annotated[
+    model: Annotated[
         str | None,
-        typer.Option(help="A folder with one sub-folder a class, a CSV of path,label, an .npz, tfds:NAME, or digits."),
+        typer.Argument(help="A model's name, as in zoo list, or a checkpoint: hf://org/repo or ./directory."),
     ] = None,
+    images: options.ImageSource = None,
+    texts: options.TextSource = None,
+    tables: options.TableSource = None,
+    series: options.SeriesSource = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the result.")] = Path("runs/latest"),
+    task: Annotated[
+        str | None, typer.Option(help="classify, regress, tag, answer, masked_lm, ...; what the data ask for else.")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="feature_extraction, fine_tuning, progressive_unfreezing (usual with weights), "
-            "or from_scratch (usual without)."
+            help=f"{', '.join(RECIPES)}; progressive_unfreezing if not given, or, without weights, from_scratch."
         ),
     ] = None,
     weights: Annotated[
@@ -30,89 +39,101 @@ def fit(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each phase; the recipe's own if not given.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the first phase.")] = None,
-    batch: Annotated[int, typer.Option(help="Images a step, over all devices.")] = 32,
-    size: Annotated[int | None, typer.Option(help="Image size in pixels; the model's own if not given.")] = None,
-    crop: Annotated[
-        float | None, typer.Option(help="Share that the centre crop keeps, 1 for all; the model's own if not given.")
-    ] = None,
-    augment: Annotated[str, typer.Option(help="none, light or standard.")] = "light",
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror images while training.")] = None,
-    validation: Annotated[str | None, typer.Option(help="A validation folder, CSV or tfds split of its own.")] = None,
-    test: Annotated[str | None, typer.Option(help="A test folder, CSV or tfds split of its own.")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where tfds data sets lie.")] = None,
-    skip_corrupt: Annotated[bool, typer.Option("--skip-corrupt", help="Leave out files that cannot be read.")] = False,
+    loss: Annotated[str | None, typer.Option(help="Of numbers: mse (usual), mae or huber.")] = None,
+    batch: Annotated[int, typer.Option(help="Examples a step, over all devices.")] = 32,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Decides the split, the order and the random weights.")] = 0,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    data_dir: options.DataDir = None,
     run_file: Annotated[
         Path | None, typer.Option("--run", help="Run again what a run.json says; only --out changes it.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
+    size: options.Size = None,
+    crop: options.Crop = None,
+    augment: options.Augment = None,
+    flip: options.Flip = None,
+    skip_corrupt: options.SkipCorrupt = False,
+    text_column: options.TextColumn = None,
+    second_column: options.SecondColumn = None,
+    label_column: options.LabelColumn = None,
+    length: options.Length = None,
+    tokenizer: options.Tokenizer = None,
+    vocabulary: options.Vocabulary = None,
+    target: options.Target = None,
+    categorical: options.Categorical = None,
+    ignore: options.Ignore = None,
+    columns: options.Column = None,
+    window: options.Window = None,
+    horizon: options.Horizon = None,
+    stride: options.Stride = None,
 ) -> None:
-    """Fine-tune a model on your images; evaluate it on a held-out part."""
+    """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
     import dataclasses
 
-    from pipelines.run import Hardware, Images, Run
+    from pipelines.run import Hardware, Run
 
     if run_file is not None:
         run = dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
-    elif model is None or images is None:
-        raise ValueError("zoo fit needs a model and --images: zoo fit mobilenet_v2 --images FOLDER.")
-    else:
-        weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
-        data = Images(
-            images,
-            validation=validation,
-            test=test,
-            size=size,
-            crop=crop,
-            augment=augment,  # type: ignore[arg-type]  # Images checks it
-            flip=flip,
-            skip_corrupt=skip_corrupt,
-            data_dir=data_dir,
-        )
-        run = Run(
-            model,
-            data,
-            _phases(recipe or ("progressive_unfreezing" if weights else "from_scratch"), epochs, learning_rate),
-            output,
-            weights=weights,
-            hardware=Hardware(precision=precision),  # type: ignore[arg-type]  # Hardware checks it
-            batch=batch,
-            seed=seed,
-        )
-    _train(run, overwrite=overwrite)
+        return _train(run, overwrite=overwrite)
+    data = options.data(
+        {"images": images, "texts": texts, "tables": tables, "series": series},
+        {
+            "validation": validation, "test": test, "data_dir": data_dir,
+            "size": size, "crop": crop, "augment": augment, "flip": flip, "skip_corrupt": skip_corrupt or None,
+            "text_column": text_column, "second_column": second_column, "label_column": label_column,
+            "length": length, "tokenizer": tokenizer, "vocabulary": vocabulary,
+            "target": target, "categorical": categorical, "ignore": ignore,
+            "columns": columns, "window": window, "horizon": horizon, "stride": stride,
+        },
+    )  # fmt: skip
+    if model is None:
+        raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
+    weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
+    usual = "progressive_unfreezing" if weights or "/" in model else "from_scratch"
+    run = Run(
+        model,
+        data,
+        _phases(recipe or usual, epochs, learning_rate),
+        output,
+        weights=weights,
+        task=task,  # type: ignore[arg-type]  # Run checks it, and the loss
+        loss=loss,  # type: ignore[arg-type]
+        hardware=Hardware(precision=precision),  # type: ignore[arg-type]  # Hardware checks it
+        batch=batch,
+        seed=seed,
+    )
+    return _train(run, overwrite=overwrite)
 
 
 def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
-    """Score a trained model on its held-out test images, again from its files."""
+    """Score a trained model on the held-out test part of its data, again from its files."""
     import_tensorflow()
-    from pipelines import evaluate as scoring
-    from pipelines import sources
     from pipelines.bundle import load
+    from pipelines.evaluate import evaluate_bundle
 
     loaded = load(bundle)
-    data = sources.load(loaded.run.data, seed=loaded.run.seed)
-    if not len(data.test):
-        raise ValueError(f"'{bundle}' was trained without a test split, so there is nothing to score.")
-    _print_scores(scoring.evaluate(loaded.load_model(), data.test, loaded.classes, batch=loaded.run.batch))
+    _print_scores(evaluate_bundle(loaded), loaded.run.data.unit)
 
 
 def predict(
     model: Annotated[
         Path, typer.Argument(help="A folder made by zoo fit, or one of its files (.tflite, saved_model).")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, or texts in quotes.", metavar="INPUT...")],
+    second: Annotated[
+        list[str] | None, typer.Option(help="The second text, or the question, to each text; once for each.")
+    ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 3,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut texts that are too long, as in training.")] = False,
 ) -> None:
-    """Name what is in images, with a bundle, a SavedModel or a .tflite file."""
+    """Name what is in images or texts, with a bundle, a SavedModel or a .tflite file."""
     import_tensorflow()
+    from pipelines.commands.answers import print_answers
     from pipelines.predict import Predictor
 
-    predictor = Predictor.open(model)
-    table = Table("image", *(f"{place}." for place in range(1, min(top, len(predictor.classes)) + 1)))
-    for path, best in zip(images, predictor.best(images, top=top), strict=True):
-        table.add_row(str(path), *(f"{name} {probability:.1%}" for name, probability in best))
-    out.print(table)
+    print_answers(Predictor.open(model), inputs, second, top=top, cut=cut)
 
 
 def export(
@@ -121,8 +142,11 @@ def export(
         list[str] | None, typer.Option(help="float32, float16, dynamic or int8; give it several times for several.")
     ] = None,
     saved_model: Annotated[bool, typer.Option("--saved-model", help="A TensorFlow SavedModel.")] = False,
+    length: Annotated[
+        int | None, typer.Option(help="Tokens of the texts that a .tflite file takes; those of the run if not given.")
+    ] = None,
 ) -> None:
-    """Write SavedModel and TFLite files, each compared with the Keras model; everything if no format is named."""
+    """Write SavedModel and TFLite files, each compared with the Keras model; the usual ones if no format is named."""
     import_tensorflow()
     from pipelines.deliver import export_bundle
     from pipelines.export import FORMATS
@@ -131,7 +155,7 @@ def export(
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
         raise ValueError(f"No export format {unknown[0]!r}. Formats: --saved-model, --tflite {', '.join(FORMATS[1:])}.")
-    out.print(export_bundle(bundle, chosen or FORMATS).table())
+    out.print(export_bundle(bundle, chosen or None, length=length).table())
 
 
 def _train(run, *, overwrite: bool) -> None:
@@ -146,13 +170,11 @@ def _train(run, *, overwrite: bool) -> None:
         again = f" Run it again: zoo fit --run {run.out / 'run.json'} --out {run.out} --overwrite" if kept else ""
         fail(f"Interrupted.{kept}{again}", 130)
     if bundle.scores:
-        _print_scores(bundle.scores)
+        _print_scores(bundle.scores, run.data.unit)
     out.print(f"The model is in [bold]{bundle.path}[/]. Next: zoo export {bundle.path}", soft_wrap=True)
 
 
 def _phases(recipe: str, epochs: int | None, learning_rate: float | None):
-    from pipelines.recipes import RECIPES
-
     if recipe not in RECIPES:
         raise ValueError(f"No recipe {recipe!r}. Recipes: {', '.join(RECIPES)}.")
     given = {"epochs": epochs, "learning_rate": learning_rate}
@@ -166,10 +188,11 @@ def _usual_weights(model: str) -> str | None:
     return next((line.tag for line in published() if line.variant == model and line.tag == "bundled"), None)
 
 
-def _print_scores(scores) -> None:
-    table = Table("class", "precision", "recall", "F1", "images")
-    for c in scores.classes:
-        table.add_row(c.name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.images))
-    out.print(table)
-    top5 = f", top-5 {scores.top5:.2%}" if scores.top5 is not None else ""
-    out.print(f"Accuracy [bold]{scores.accuracy:.2%}[/]{top5} on {scores.images:,} test images.")
+def _print_scores(scores, unit: str) -> None:
+    header, *lines = scores.rows(unit) or [()]
+    if header:
+        table = Table(*header)
+        for line in lines:
+            table.add_row(*map(escape, line))
+        out.print(table)
+    out.print(re.sub(r"\*\*(.+?)\*\*", r"[bold]\1[/]", escape(scores.summary(unit))), soft_wrap=True)

@@ -13,131 +13,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file
 
 from tests.parity import packs
-
-HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-VIT_KINDS = (
-    (r"patch_embed\.proj\.weight|.*\.projection\.weight", "fan_in(0.05)"),
-    (r".*(attn\.proj|mlp\.fc2|output\.dense)\.weight", "fan_in(0.3)"),
-)
-CONVNEXT_KINDS = (
-    (r".*patch_embeddings\.weight|features\.0\.0\.weight", "fan_in(0.05)"),
-    (r".*\.layer_scale(_parameter)?", "uniform(0.1,0.5)"),
-)
-
-
-class Recipe(NamedTuple):
-    """One pack to be made: a reference model, the config.json of its checkpoint, the size of its images."""
-
-    make: Callable[[], torch.nn.Module]
-    config: dict[str, Any]
-    size: tuple[int, int]
-    kinds: tuple[tuple[str, str], ...] = ()  # of weights, beside those that calibration finds
-
-
-def timm_recipe(
-    architecture: str, classes: int, size: tuple[int, int], pixels: dict[str, Any], **arguments: Any
-) -> Recipe:
-    def make() -> torch.nn.Module:
-        import timm
-
-        return timm.create_model(architecture, num_classes=classes, **arguments)
-
-    config = {
-        "architecture": architecture,
-        "num_classes": classes,
-        "pretrained_cfg": {"input_size": [3, *size], **pixels},
-    }
-    return Recipe(make, config, size, VIT_KINDS)
-
-
-def torchvision_recipe(architecture: str, classes: int, size: tuple[int, int], **arguments: Any) -> Recipe:
-    def make() -> torch.nn.Module:
-        import torchvision
-
-        return getattr(torchvision.models, architecture)(num_classes=classes, **arguments)
-
-    config = {"library_name": "torchvision", "architecture": architecture, "num_classes": classes}
-    return Recipe(make, {**config, "torchvision_args": arguments, "input_size": [3, *size], **IMAGENET}, size)
-
-
-def transformers_recipe(
-    name: str, size: tuple[int, int], classes: int, *, task: str = "ForImageClassification", **options: Any
-) -> Recipe:
-    """`name` and `task` are those of the classes: transformers.ViTConfig, transformers.ViTForImageClassification."""
-    options = {"image_size": list(size), **options, "num_labels": classes}
-
-    def make() -> torch.nn.Module:
-        import transformers
-
-        config = getattr(transformers, f"{name}Config")(**options)
-        return getattr(transformers, f"{name}{task}")(config)
-
-    config = {"model_type": name.lower(), "architectures": [f"{name}{task}"], **options}
-    return Recipe(make, config, size, CONVNEXT_KINDS if name == "ConvNext" else VIT_KINDS)
-
-
-RECIPES = {
-    "extra_timm_mobilenetv2_035": timm_recipe("mobilenetv2_035", 7, (32, 32), IMAGENET),
-    "extra_timm_tf_mobilenetv3_small_075": timm_recipe("tf_mobilenetv3_small_075", 4, (65, 96), HALF),
-    "extra_timm_densenet121": timm_recipe("densenet121", 5, (47, 70), HALF),
-    "extra_timm_inception_v3": timm_recipe("inception_v3", 5, (75, 116), IMAGENET),
-    "extra_tv_googlenet": torchvision_recipe("googlenet", 6, (65, 98), init_weights=False),
-    "extra_tv_efficientnet_b1": torchvision_recipe("efficientnet_b1", 5, (65, 47)),
-    "extra_tv_efficientnet_v2_s": torchvision_recipe("efficientnet_v2_s", 6, (64, 80)),
-    "extra_timm_tf_efficientnetv2_b3": timm_recipe("tf_efficientnetv2_b3", 7, (65, 47), IMAGENET),
-    "extra_tv_mobilenet_v3_small": torchvision_recipe("mobilenet_v3_small", 6, (72, 72), width_mult=0.5),
-    "extra_timm_vit_tiny_patch16_224": timm_recipe("vit_tiny_patch16_224", 5, (48, 80), HALF, img_size=(48, 80)),
-    "extra_timm_deit_tiny_distilled_patch16_224": timm_recipe(
-        "deit_tiny_distilled_patch16_224", 5, (32, 48), IMAGENET, img_size=(32, 48)
-    ),
-    "extra_timm_vit_xsmall_patch16_clip_224": timm_recipe(
-        "vit_xsmall_patch16_clip_224", 5, (32, 48), HALF, img_size=(32, 48)
-    ),
-    "extra_timm_resnet26d": timm_recipe("resnet26d", 5, (65, 96), IMAGENET),
-    "extra_timm_resnext50_32x4d": timm_recipe("resnext50_32x4d", 5, (64, 48), IMAGENET),
-    "extra_tv_convnext_tiny": torchvision_recipe("convnext_tiny", 5, (64, 97))._replace(kinds=CONVNEXT_KINDS),
-    "extra_hf_convnext": transformers_recipe(
-        "ConvNext",
-        (72, 72),
-        9,
-        image_size=72,
-        hidden_sizes=[12, 20, 36, 60],
-        depths=[1, 2, 1, 1],
-        layer_norm_eps=1e-3,
-    ),
-    "extra_hf_deit_teacher": transformers_recipe(
-        "DeiT",
-        (32, 24),
-        7,
-        task="ForImageClassificationWithTeacher",
-        hidden_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=5,
-        intermediate_size=72,
-        patch_size=8,
-    ),
-    "extra_hf_vit": transformers_recipe(
-        "ViT",
-        (32, 52),
-        11,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        intermediate_size=100,
-        patch_size=8,
-        qkv_bias=False,
-        hidden_act="gelu_new",
-        layer_norm_eps=1e-3,
-    ),
-}
+from tests.parity.recipes import IMAGENET, RECIPES, Recipe
 
 
 def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -148,27 +31,61 @@ def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
         config=recipe.config,
         tensors=tuple((key, tuple(array.shape), str(array.dtype)) for key, array in published(model).items()),
         weight_overrides=recipe.kinds,
-        inputs={"image": {"seed": f"{name}/image", "shape": [2, 3, *recipe.size], "distribution": "image"}},
+        inputs=image_input(name, recipe.size) if recipe.size else text_inputs(name, recipe.config),
         outputs={},
         tolerance={},
         weights_digest="",
     )
-    image = torch.from_numpy(np.ascontiguousarray(pack.image.transpose(0, 3, 1, 2)))
+    inputs = {key: torch.from_numpy(array) for key, array in packs.arrays(pack.inputs).items()}
     with torch.no_grad():
         model = with_weights(model, pack)
-        pack = replace(pack, weight_overrides=(*recipe.kinds, *calibrate(model, image)))
-        logits = answer(model, image)
-        noise = np.abs(logits - answer(model.double(), image.double())).max()
+        if recipe.size:
+            pack = replace(pack, weight_overrides=(*recipe.kinds, *calibrate(model, inputs["image"])))
+        found = answers(model, inputs)
+        exact = answers(model.double(), {key: double(tensor) for key, tensor in inputs.items()})
+    noise = {key: np.abs(found[key] - exact[key]).max() for key in found}
+    tolerances = {
+        key: {"atol": float(f"{max(20 * noise[key], 1e-5 * found[key].std()):.2g}"), "rtol": 2e-5} for key in found
+    }
     return {
         "hub_style_config": recipe.config,
         "tensors": pack.tensors,
         "weight_overrides": pack.weight_overrides,
         "weights_digest": packs.digest(pack.weights()),
         "inputs": pack.inputs,
-        "outputs": {"logits": {"shape": logits.shape, "values": [float(f"{value:.9g}") for value in logits.ravel()]}},
-        "tolerance": {"atol": float(f"{max(20 * noise, 1e-5 * logits.std()):.2g}"), "rtol": 2e-5},
-        "noise": float(f"{noise:.2g}"),
+        "outputs": {
+            key: {"shape": array.shape, "values": [float(f"{value:.9g}") for value in array.ravel()]}
+            for key, array in found.items()
+        },
+        "tolerance": {**next(iter(tolerances.values())), **(tolerances if len(tolerances) > 1 else {})},
+        "noise": float(f"{max(noise.values()):.2g}"),
     }
+
+
+def image_input(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    return {"image": {"seed": f"{name}/image", "shape": [2, 3, *size], "distribution": "image"}}
+
+
+def text_inputs(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Two texts of 11 tokens, the second with three places of padding; three segments where there are so many."""
+    shape = (2, 11)
+    padding = np.zeros(shape, bool)
+    padding[1, -3:] = True
+    usual = 1 if "oberta" in name else 0
+    ids = packs.seeded(f"{name}/input_ids", shape, f"randint(3,{config['vocab_size']})", "int64")
+    ids[padding] = config.get("pad_token_id", usual)
+    arrays = {"input_ids": ids, "attention_mask": 1 - padding.astype("int64")}
+    segments = 1 if "distilbert" in name else config.get("type_vocab_size", 2)
+    if segments > 1:
+        arrays["token_type_ids"] = np.minimum(np.arange(11) // 4, segments - 1) * np.ones(shape, "int64")
+    return {
+        key: {"shape": shape, "dtype": "int64", "distribution": "explicit", "values": array.ravel().tolist()}
+        for key, array in arrays.items()
+    }
+
+
+def double(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def published(model: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -211,10 +128,13 @@ def calibrate(model: torch.nn.Module, image: torch.Tensor) -> list[tuple[str, st
     return kinds
 
 
-def answer(model: torch.nn.Module, image: torch.Tensor) -> np.ndarray:
-    """The logits, whether the library gives them alone or inside an object."""
-    output = model(image)
-    return getattr(output, "logits", output).numpy()
+def answers(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """What a model gives by name; logits, where the library gives them alone."""
+    output = model(*inputs.values()) if "image" in inputs else model(**inputs)
+    if isinstance(output, torch.Tensor):
+        return {"logits": output.numpy()}
+    given = ("logits",) if "logits" in output else tuple(output)
+    return {key: output[key].numpy() for key in given if isinstance(output[key], torch.Tensor)}
 
 
 def photo_answers() -> dict[str, Any]:
@@ -226,19 +146,20 @@ def photo_answers() -> dict[str, Any]:
     model = torchvision.models.mobilenet_v2().eval()
     model.load_state_dict({name: torch.from_numpy(array).float() for name, array in tensors.items()}, strict=False)
     labels = MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
-    answers = {}
+    told = {}
     for name in ("china", "flower"):
         image = (packs.photo(name) / 255 - IMAGENET["mean"]) / IMAGENET["std"]
         with torch.no_grad():
-            logits = answer(model, torch.from_numpy(image.transpose(2, 0, 1)[None]).float())[0]
+            inputs = {"image": torch.from_numpy(image.transpose(2, 0, 1)[None]).float()}
+            logits = answers(model, inputs)["logits"][0]
         top5 = np.argsort(-logits)[:5].tolist()
-        answers[name] = {
+        told[name] = {
             "top5": top5,
             "labels": [labels[index] for index in top5],
             "logits": [float(f"{logits[index]:.7g}") for index in top5],
             "first8": [float(f"{value:.7g}") for value in logits[:8]],
         }
-    return answers
+    return told
 
 
 if __name__ == "__main__":

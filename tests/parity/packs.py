@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,12 +44,26 @@ class Pack:
     outputs: Mapping[str, Mapping[str, Any]]
     tolerance: Mapping[str, Any]
     weights_digest: str
+    extra_cases: tuple[Mapping[str, Any], ...] = ()  # other inputs and outputs of the same weights
+    generation: Mapping[str, Any] | None = None  # what greedy decoding gave: inputs, new_tokens, sequences
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its one input is an image."""
+        return all(len(spec["shape"]) == 4 for spec in self.inputs.values())
 
     @property
     def image(self) -> np.ndarray:
         """The one input of an image model, normalized already: (B, H, W, 3)."""
-        (spec,) = self.inputs.values()
-        return seeded(spec["seed"], spec["shape"], spec["distribution"]).transpose(0, 2, 3, 1)
+        (image,) = arrays(self.inputs).values()
+        return image.transpose(0, 2, 3, 1)
+
+    def cases(self) -> Iterator[Pack]:
+        """The pack itself, then one for each extra case, with that case's inputs and outputs."""
+        yield self
+        for case in self.extra_cases:
+            fields = {field: case[field] for field in ("inputs", "outputs", "tolerance")}
+            yield dataclasses.replace(self, name=f"{self.name}/{case['name']}", extra_cases=(), **fields)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Every tensor of the checkpoint, by the publisher's name and in the publisher's layout."""
@@ -97,8 +111,21 @@ def load(name: str) -> Pack:
         config=values["hub_style_config"],
         tensors=tuple((tensor, tuple(shape), dtype) for tensor, shape, dtype in values["tensors"]),
         weight_overrides=tuple((pattern, kind) for pattern, kind in values["weight_overrides"]),
+        extra_cases=tuple(values.get("extra_cases", ())),
+        generation=values.get("generation"),
         **{field: values[field] for field in ("inputs", "outputs", "tolerance", "weights_digest")},
     )
+
+
+def arrays(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The inputs of a pack, of a case or of a generation, by the publisher's names."""
+    return {name: _input(spec) for name, spec in inputs.items()}
+
+
+def _input(spec: Mapping[str, Any]) -> np.ndarray:
+    if "values" in spec:
+        return np.asarray(spec["values"]).astype(spec["dtype"]).reshape(spec["shape"])
+    return seeded(spec["seed"], spec["shape"], spec["distribution"], spec.get("dtype", "float32"))
 
 
 def photo(name: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,11 @@ import pytest
 
 import zoo
 from tests.parity import packs
+from tests.parity.answers import greedy, times_tolerance
 from tests.rows import ROWS, SLOW_PACKS
-from zoo.layers.pixels import pixels_of
+from zoo.core.registry import find_family
 
 pytestmark = pytest.mark.parity
-
-_THEIRS = {"tokens": "last_hidden_state", "pooled": "pooler_output"}
 
 
 def _cases() -> list:
@@ -27,36 +25,36 @@ def _cases() -> list:
     ]
 
 
-def _outputs(model, pack: packs.Pack) -> Mapping[str, np.ndarray]:
-    """What a model answers to the pack's image, which is turned back into RGB 0..255 first."""
-    pixels = pixels_of(model)
-    image = pack.image.astype("float64") * pixels.std + pixels.mean
-    answer = model(image.astype("float32"), training=False)
-    answers = (
-        {_THEIRS[name]: value for name, value in answer.items()} if isinstance(answer, dict) else {"logits": answer}
-    )
-    return {name: np.asarray(value) for name, value in answers.items()}
-
-
-def _times_tolerance(model, pack: packs.Pack) -> float:
-    outputs = _outputs(model, pack)
-    assert set(outputs) == set(pack.outputs)
-    return max(pack.difference(name, value).times_tolerance for name, value in outputs.items())
-
-
 @pytest.mark.parametrize(("variant", "name", "options"), _cases())
 def test_a_checkpoint_gives_the_numbers_of_the_reference(variant, name, options, tmp_path):
     pack = packs.load(name)
     folder = pack.write(tmp_path)
-    task = "features" if "last_hidden_state" in pack.outputs else "classify"
-    size = pack.image.shape[1:3]  # V2-S of EfficientNet is published for images larger than the pack's
-    described = zoo.from_checkpoint(folder, size=size)
-    named = zoo.create(variant, weights=folder, task=task, size=size, **options)
-    assert _times_tolerance(described, pack) < 1
-    assert _times_tolerance(named, pack) < 1
+    size = {"size": pack.image.shape[1:3]} if pack.takes_images else {}  # some are published for larger ones
+    match = find_family(variant).from_hub(pack.config, {tensor: shape for tensor, shape, _ in pack.tensors})
+    described = zoo.from_checkpoint(folder, **size)
+    named = zoo.create(variant, weights=folder, task=match.task, **size, **options)
+    for case in pack.cases():
+        assert times_tolerance(described, case) < 1, case.name
+        assert times_tolerance(named, case) < 1, case.name
 
 
-@pytest.mark.parametrize("name", ["extra_hf_vit", "extra_timm_mobilenetv2_035", "hf_vit_model", "timm_mobilenetv1_100"])
+@pytest.mark.parametrize("name", [name for name in packs.names() if packs.load(name).generation])
+def test_greedy_decoding_gives_the_tokens_of_the_reference(name, tmp_path):
+    pack = packs.load(name)
+    model = zoo.from_checkpoint(pack.write(tmp_path))
+    assert greedy(model, pack).tolist() == packs.arrays({"": pack.generation["sequences"]})[""].tolist()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra_hf_vit",
+        "extra_timm_mobilenetv2_035",
+        "hf_vit_model",
+        "timm_mobilenetv1_100",
+        *(name for name in packs.names() if not packs.load(name).takes_images),
+    ],
+)
 def test_the_weights_are_those_that_the_reference_had(name):
     pack = packs.load(name)
     assert packs.digest(pack.weights()) == pack.weights_digest
@@ -66,8 +64,15 @@ def test_the_weights_are_those_that_the_reference_had(name):
     ("name", "every"),
     [
         ("extra_hf_vit", 1),
+        ("hf_bert_model", 5),
+        ("hf_roberta_seqcls", 7),
+        ("hf_distilbert_seqcls", 7),
         ("extra_timm_mobilenetv2_035", 19),
         ("extra_tv_mobilenet_v3_small", 19),
+        *(
+            pytest.param(name, 1, marks=pytest.mark.slow)
+            for name in ("hf_bert_model", "hf_roberta_seqcls", "hf_distilbert_seqcls", "extra_hf_roberta_mlm")
+        ),
         pytest.param("extra_timm_mobilenetv2_035", 1, marks=pytest.mark.slow),
         pytest.param("extra_tv_mobilenet_v3_small", 1, marks=pytest.mark.slow),
     ],
@@ -81,10 +86,10 @@ def test_one_percent_of_noise_on_any_tensor_is_noticed(name, every, tmp_path):
     for variable in model.weights[::every]:
         value = np.array(variable)
         variable.assign(value + 0.01 * value.std() * random.standard_normal(value.shape))
-        if _times_tolerance(model, pack) < 1:
+        if times_tolerance(model, pack) < 1:
             unnoticed.append(variable.path)
         variable.assign(value)
-    assert _times_tolerance(model, pack) < 1
+    assert times_tolerance(model, pack) < 1
     assert [path for path in unnoticed if not path.endswith("key/bias")] == []  # softmax does not see that bias
 
 

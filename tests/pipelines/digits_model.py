@@ -22,6 +22,18 @@ class Doubled(layers.Layer):
         return 2 * x
 
 
+@keras.saving.register_keras_serializable("tests")
+class Rolled(layers.Layer):
+    """An LSTM that no config shows, so that nobody can unroll it: its int8 calibration ends the process."""
+
+    def build(self, shape):
+        self.recurrent = layers.LSTM(4)
+        self.recurrent.build(shape)
+
+    def call(self, x):
+        return self.recurrent(x)
+
+
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """The handwritten digits, 16 x 16 pixels, RGB 0..255."""
     data = load_digits()

@@ -1,14 +1,26 @@
 """The mean error of int8 logits is taken back, and nothing else is touched."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
-from pipelines import bias_correction, convert
+from pipelines import bias_correction, tflite
 from pipelines.exported import predict_file
+from pipelines.interface import Interface
 from tests.pipelines import toy
+
+
+def as_int8(model: keras.Model, images: np.ndarray, folder: Path) -> Path:
+    """The int8 file of a model as the converter makes it."""
+    np.savez(folder / "images.npz", image=images)
+    tflite.write_frozen(model, folder / "frozen", Interface())
+    made = tflite.converter("int8", folder / "frozen", folder / "images.npz", images=True).convert()
+    (folder / "int8.tflite").write_bytes(made)
+    return folder / "int8.tflite"
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +31,7 @@ def quantized(tmp_path_factory):
     model = toy.model()
     model.get_layer("head_logits").bias.assign([0.1, -0.2, 0.3])  # the converter leaves out a bias of zeros
     images = np.clip(toy.problem(64)[0] * 40 + 100, 0, 255)
-    np.save(folder / "images.npy", images)
-    convert._write_frozen(model, folder / "frozen")
-    (folder / "int8.tflite").write_bytes(convert._converter("int8", folder / "frozen", folder / "images.npy").convert())
-    return folder / "int8.tflite", images, model.predict(images, verbose=0)
+    return as_int8(model, images, folder), images, model.predict(images, verbose=0)
 
 
 def test_a_shift_of_the_logits_is_taken_back(quantized, tmp_path):
@@ -58,10 +67,7 @@ def test_a_file_that_ends_otherwise_is_left_alone(tmp_path):
     image = keras.Input((8, 8, 3))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3)(image))
     model, images = keras.Model(image, x), np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3)).astype("float32")
-    np.save(tmp_path / "images.npy", images)
-    convert._write_frozen(model, tmp_path / "frozen")
-    path = tmp_path / "int8.tflite"
-    path.write_bytes(convert._converter("int8", tmp_path / "frozen", tmp_path / "images.npy").convert())
+    path = as_int8(model, images, tmp_path)
     before = path.read_bytes()
     bias_correction.correct(path, images, model.predict(images, verbose=0) + 1.0)
     assert path.read_bytes() == before

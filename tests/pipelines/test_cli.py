@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipelines import bundle
 from tests.pipelines import small
+from tests.pipelines.test_train_kinds import power, reviews
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +83,23 @@ def test_every_exported_form_predicts_the_same(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("fit",), "needs a model and --images"),
+        (("fit",), "needs a model and --images, --texts, --tables or --series, one of them"),
+        (("fit", "mlp"), "needs a model and --images, --texts, --tables or --series, one of them"),
+        (("fit", "--images", "digits"), "needs a model before its data"),
+        (("fit", "mlp", "--images", "digits", "--tables", "iris"), "one of them; got --images and --tables"),
+        (("fit", "mlp", "--images", "digits", "--window", "9"), "--window is for --series, not for --images"),
+        (
+            ("fit", "mlp", "--tables", "iris", "--test", "x.csv", "--size", "9"),
+            "--size is for --images, not for --tables",
+        ),
+        (("fit", "mlp", "--series", "x.csv", "--skip-corrupt"), "--skip-corrupt is for --images, not for --series"),
+        (("fit", "mlp", "--series", "x.csv", "--target", "a", "--test", "y.csv"), "--test is for --images and --texts"),
+        (("fit", "mlp", "--series", "x.csv"), "--series needs the option --target"),
+        (("fit", "mlp", "--tables", "iris", "--target", "a", "--target", "b"), "--tables predicts one --target, got 2"),
+        (("fit", "mlp", "--tables", "nowhere.csv"), "nowhere.csv"),
+        (("fit", "mlp", "--tables", "iris", "--loss", "l3"), "'l3' is not one of 'mse', 'mae', 'huber'"),
+        (("fit", "mlp", "--tables", "iris", "--task", "dream"), "'dream' is not one of 'classify'"),
+        (("fit", "resnet18", "--tables", "iris"), "does not take tables. Models that do: mlp"),
         (("fit", "resnet5O", "--images", "digits"), "Did you mean 'resnet50'"),
         (("fit", "resnet18", "--images", "nowhere"), "nowhere"),
         (("fit", "resnet18", "--images", "digits", "--recipe", "magic"), "No recipe 'magic'"),
@@ -99,6 +116,31 @@ def test_mistakes_are_one_clear_line(arguments, message, tmp_path):
     error = zoo(*arguments, cwd=tmp_path, code=1)
     assert message in " ".join(error.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_texts_and_series_are_fitted_and_evaluated(tmp_path):
+    """What `zoo fit` prints of the test part, `zoo evaluate` finds again."""
+    reviews(tmp_path / "reviews.csv")
+    power(tmp_path / "power.csv")
+    commands = {
+        "rows": "fit mlp --tables diabetes --loss huber --ignore s6 --epochs 2",
+        "windows": "fit mlp --series power.csv --target load --column temperature --window 12 --horizon 2 --epochs 1",
+        "texts": "fit bert_tiny --texts reviews.csv --weights none --tokenizer wordpiece --vocabulary 120 --epochs 1",
+    }
+    for unit, command in commands.items():
+        text = zoo(*command.split(), "--out", unit, cwd=tmp_path)
+        (told,) = (line for line in text.splitlines() if f" {unit} never trained on" in line)
+        assert told in zoo("evaluate", unit, cwd=tmp_path)
+    run = bundle.load(tmp_path / "rows").run
+    assert (run.data.ignore, run.data.target, run.loss) == (("s6",), "target", "huber")
+    run = bundle.load(tmp_path / "windows").run
+    assert (run.data.target, run.data.columns, run.data.window, run.data.horizon) == (
+        ("load",),
+        ("temperature",),
+        12,
+        2,
+    )
+    assert bundle.load(tmp_path / "texts").run.data.text_column == "text"
 
 
 def test_a_corrupt_file_is_named_and_can_be_skipped(tmp_path):

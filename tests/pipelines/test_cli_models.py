@@ -75,6 +75,21 @@ def test_show_tells_all_of_one_model():
     assert "No weights are known by a tag" in zoo("show", "lenet5")
 
 
+def test_texts_are_counted_in_tokens():
+    assert re.search(r"gpt2 +124,439,808 +68\.08 G +1k tok +openai", zoo("list", "gpt2"))
+    assert re.search(r"roberta_base .* 512 tok +facebook", zoo("list", "roberta_base"))
+    assert re.search(r"t5_small .* tokens +google", zoo("list", "t5_small"))
+    text = " ".join(zoo("show", "bert_base").split())
+    for words in (
+        "48.32 G multiply-accumulates for 512 tokens",
+        "up to 512 tokens",
+        "masked_lm",
+        "2 classes unless told",
+    ):
+        assert words in text, words
+    assert "any number of tokens" in zoo("show", "t5_small") and "classes unless" not in zoo("show", "t5_small")
+
+
 def test_show_tells_of_a_tag_that_is_not_pinned_what_a_fetch_found(tmp_path):
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": ""}
     assert "revision not pinned; not fetched yet" in zoo("show", "resnet101", **environment)
@@ -86,7 +101,7 @@ def test_show_tells_of_a_tag_that_is_not_pinned_what_a_fetch_found(tmp_path):
     ("arguments", "message"),
     [
         (("list", "qwerty"), "No model matches 'qwerty'"),
-        (("list", "--family", "vitt"), "No family named 'vitt'. Did you mean 'vit'? Families: alexnet, cnn"),
+        (("list", "--family", "vitt"), "No family named 'vitt'. Did you mean 'vit'? Families: alexnet, bert, cnn"),
         (("list", "--max-params", "many"), "no number such as 30M"),
         (("list", "--max-params", "inf"), "no number such as 30M"),
         (("show", "resnet5O"), "Did you mean 'resnet50'"),

@@ -18,13 +18,15 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from pipelines import convert, decoding, metadata
+from pipelines import convert, decoding, metadata, twins
 from pipelines import export as export_module
 from pipelines.agreement import Tolerance
 from pipelines.convert import Job
+from pipelines.expected import Expected
 from pipelines.export import FORMATS, ExportError, ExportReport, export
 from pipelines.exported import open_saved_model, predict_file, predict_saved_model
-from pipelines.proof import Proof, file_name, keras_logits
+from pipelines.interface import Interface, predict
+from pipelines.proof import Proof, file_name
 from tests.pipelines.digits_model import CLASSES, PIXELS, Doubled, convolutional, digits
 
 
@@ -58,7 +60,7 @@ def replayed(exported, monkeypatch) -> Path:
     """The directory whose files the next export proves instead of converting anew."""
     made = Path(shutil.copytree(exported.out, exported.out.parent / "made", dirs_exist_ok=True))
 
-    def convert_nothing(model, formats, workspace, **_):
+    def convert_nothing(proof, formats, workspace, **_):
         for form in formats:
             copy = shutil.copytree if form == "saved_model" else shutil.copyfile
             copy(made / file_name(form), workspace / file_name(form))
@@ -179,7 +181,7 @@ def test_a_corrupt_weight_fails_the_export(exported, replayed, tmp_path, form, c
 
 
 def test_other_labels_inside_fail_the_export(exported, replayed, tmp_path):
-    metadata.write(replayed / "float32.tflite", classes=CLASSES[::-1], pixels=PIXELS, name="small")
+    metadata.write(replayed / "float32.tflite", Interface(classes=CLASSES[::-1], pixels=PIXELS), name="small")
     with pytest.raises(ExportError, match=r"float32\.tflite: the labels inside are .'néuf'"):
         again(exported, tmp_path, "float32")
 
@@ -249,20 +251,22 @@ def test_a_model_in_half_precision_is_exported_in_float32(exported, tmp_path, po
     convert.run(tmp_path)
     assert convert.outcomes(tmp_path) == {"float32": None}
 
-    half, exact = keras_logits(model, exported.images), keras_logits(full, exported.images)
-    twin = convert.float32_twin(model)
+    samples = {"image": exported.images}
+    half, exact = (predict(one, samples, "classify") for one in (model, full))
+    twin = twins.float32_twin(model)
     proof = Proof(
         model=model,
         twin=twin,
-        classes=CLASSES,
-        images=exported.images,
-        labels=exported.labels,
-        logits=half,
+        interface=Interface(classes=CLASSES, pixels=PIXELS),
+        samples=samples,
+        expected=Expected(outputs=half, task="classify", labels=exported.labels),
         tolerance=Tolerance(),
     )
-    np.testing.assert_array_equal(keras_logits(twin, exported.images), exact)
+    np.testing.assert_array_equal(predict(twin, samples, "classify")["logits"], exact["logits"])
     told = proof.check("float32", tmp_path)
-    assert told.logit_difference == pytest.approx(np.abs(exact - half).max(), rel=0.01)  # Keras is the one that rounds
+    assert told.logit_difference == pytest.approx(
+        np.abs(exact["logits"] - half["logits"]).max(), rel=0.01
+    )  # Keras is the one that rounds
     assert told.relative_difference > 1e-3
     with pytest.raises(ExportError, match="against the model in float32, a logit differs"):
         twin.set_weights([1.01 * weight for weight in twin.get_weights()])

@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from pipelines.export import ExportError, ExportReport, export
-from tests.pipelines.digits_model import CLASSES, PIXELS, Doubled, convolutional, digits
+from tests.pipelines.digits_model import CLASSES, PIXELS, Doubled, Rolled, convolutional, digits
 from zoo.layers.pixels import image_input
 
 IMAGES, LABELS = (array[:200] for array in digits())
@@ -43,7 +43,7 @@ def test_weights_too_large_for_float16_are_noticed(tmp_path):
 
 def test_a_crash_of_the_converter_is_an_error_that_names_the_format(tmp_path):
     image, x = image_input(PIXELS)
-    x = layers.LSTM(4)(layers.Reshape((16, 48))(x))  # the int8 calibration of a rolled LSTM ends its process
+    x = Rolled()(layers.Reshape((16, 48))(x))
     model = keras.Model(image, layers.Dense(10)(x))
     with pytest.raises(
         ExportError, match=r"(?s)int8\.tflite: the conversion ended with SIG[A-Z]+; it printed:"

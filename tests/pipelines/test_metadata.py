@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from pipelines import convert, metadata
+from pipelines import metadata, tflite
 from pipelines.exported import predict_file
+from pipelines.interface import Interface
 from zoo.core.family import Pixels
 
 CLASSES = ("cat", "Größe, 大", "a dog ", "'quoted'")
 PIXELS = Pixels(size=(12, 16), crop=0.9, interpolation="bicubic")
+IMAGES = Interface(classes=CLASSES, pixels=PIXELS)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +29,9 @@ def bare(tmp_path_factory) -> Path:
     x = keras.layers.Conv2D(5, 3, activation="relu")(image)
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
     directory = tmp_path_factory.mktemp("bare")
-    convert._write_frozen(model, directory / "frozen")
+    tflite.write_frozen(model, directory / "frozen", IMAGES)
     path = directory / "bare.tflite"
-    path.write_bytes(convert._converter("float32", directory / "frozen", directory / "none.npy").convert())
+    path.write_bytes(tflite.converter("float32", directory / "frozen", directory / "none", images=True).convert())
     return path
 
 
@@ -37,7 +39,7 @@ def bare(tmp_path_factory) -> Path:
 def written(bare, tmp_path) -> Path:
     path = tmp_path / "with labels.tflite"
     path.write_bytes(bare.read_bytes())
-    metadata.write(path, classes=CLASSES, pixels=PIXELS, name="a model")
+    metadata.write(path, IMAGES, name="a model")
     return path
 
 
@@ -121,10 +123,10 @@ def test_weights_stay_on_16_byte_boundaries(written):
 
 def test_writing_again_replaces(written):
     first = written.read_bytes()
-    metadata.write(written, classes=("x", "y", "z", "w"), pixels=PIXELS, name="second")
+    metadata.write(written, Interface(classes=("x", "y", "z", "w"), pixels=PIXELS), name="second")
     assert metadata.read_labels(written) == ("x", "y", "z", "w")
     assert text(metadata_table(written), 0) == "second"
-    metadata.write(written, classes=CLASSES, pixels=PIXELS, name="a model")
+    metadata.write(written, IMAGES, name="a model")
     assert written.read_bytes() == first
 
 

@@ -1,13 +1,14 @@
 """A run is data: it goes to JSON and back unchanged, and refuses values that make no sense."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines import recipes
-from pipelines.run import Hardware, Images, Phase, Run
+from pipelines.run import Hardware, Images, Phase, Run, Series, Tables, Texts
 
 RUN = Run(
     "mobilenet_v2",
@@ -57,6 +58,13 @@ def test_bad_json_is_refused_with_the_reason(text, message):
         lambda: Hardware(precision="float8"),
         lambda: dataclasses.replace(RUN, phases=()),
         lambda: dataclasses.replace(RUN, batch=0),
+        lambda: dataclasses.replace(RUN, task="dream"),
+        lambda: dataclasses.replace(RUN, loss="l3"),
+        lambda: Texts("x", length=1),
+        lambda: Texts("x", vocabulary=10),
+        lambda: Tables("x", split=(1.0, 1.0, 0.0)),
+        lambda: Series("x", target=()),
+        lambda: Series("x", target=("y",), horizon=0),
     ],
 )
 def test_values_out_of_range_are_refused(make):
@@ -88,3 +96,38 @@ def test_recipes_unfreeze_from_the_output():
     assert {p.epochs for p in phases} == {3}
     assert all(p.batch_norm == "frozen" for p in phases)
     assert recipes.from_scratch()[0].batch_norm == "train"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Texts("reviews.csv", second_column="title", tokenizer="bpe", length=64),
+        Tables("houses.csv", target="price", categorical=("town",), ignore=("id", "link")),
+        Series("power.csv", target=("load", "loss"), columns=("load", "wind"), window=48, horizon=12),
+    ],
+    ids=lambda data: data.unit,
+)
+def test_every_kind_of_data_goes_to_json_and_back(data):
+    run = dataclasses.replace(RUN, data=data, task="regress", loss="huber")
+    assert Run.from_json(run.to_json()) == run
+    with pytest.raises(ValueError, match="unknown kind 'Sounds'"):
+        Run.from_json(run.to_json().replace(f'"{type(data).__name__}"', '"Sounds"'))
+
+
+def test_a_run_of_the_first_version_is_of_images():
+    values = json.loads(RUN.to_json())
+    del values["data"]["kind"], values["task"], values["loss"]
+    assert Run.from_json(json.dumps(values)) == RUN
+
+
+def test_one_name_where_several_can_be_is_not_taken_letter_by_letter():
+    assert Series("power.csv", target="load").target == ("load",)
+    assert Tables("houses.csv", ignore="id").ignore == ("id",)
+
+
+def test_texts_in_lists_become_a_file_that_a_run_can_name(tmp_path):
+    made = Texts.lists([("a", "b"), ("c", "d")], ["x", "y"], file=tmp_path / "pairs.jsonl", length=8)
+    assert (made.second_column, made.label_column, made.length) == ("second", "label", 8)
+    lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert lines == [{"text": "a", "second": "b", "label": "x"}, {"text": "c", "second": "d", "label": "y"}]
+    assert Texts.lists(["a"], file=tmp_path / "plain.jsonl").label_column is None

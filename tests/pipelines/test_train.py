@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines import bundle
+from pipelines import bundle, card
+from pipelines.evaluate import evaluate_bundle
 from pipelines.run import Hardware, Images, Phase, Run
 from pipelines.train import train
 from tests.pipelines import small
@@ -25,7 +27,7 @@ def finished(tmp_path_factory):
 
 def test_it_learns_the_digits(finished):
     assert finished.scores.accuracy > 0.9
-    assert finished.scores.images == finished.info["images"]["test"]
+    assert finished.scores.examples == finished.info["images"]["test"]
     assert finished.classes == tuple("0123456789")
 
 
@@ -42,11 +44,7 @@ def test_the_bundle_is_complete(finished):
 
 
 def test_the_saved_model_scores_what_was_logged(finished):
-    from pipelines import sources
-    from pipelines.evaluate import evaluate
-
-    data = sources.load(finished.run.data, seed=finished.run.seed)
-    assert evaluate(finished.load_model(), data.test, finished.classes) == finished.scores
+    assert evaluate_bundle(finished) == finished.scores
 
 
 def test_the_same_run_from_its_json_gives_the_same_weights(finished, tmp_path):
@@ -130,6 +128,23 @@ def test_a_bundle_of_a_later_version_is_refused(finished, tmp_path):
     for name in ("run.json", "bundle.json"):
         (tmp_path / name).write_text((finished.path / name).read_text())
     info = json.loads((tmp_path / "bundle.json").read_text())
-    (tmp_path / "bundle.json").write_text(json.dumps({**info, "format": 2}))
-    with pytest.raises(ValueError, match="format 2"):
+    (tmp_path / "bundle.json").write_text(json.dumps({**info, "format": bundle.FORMAT + 1}))
+    with pytest.raises(ValueError, match=f"format {bundle.FORMAT + 1}"):
         bundle.load(tmp_path)
+
+
+def test_a_bundle_of_the_first_format_is_read(finished, tmp_path):
+    """What is new since then is taken out of its files: kinds of data, tasks, losses, files of a model."""
+    shutil.copytree(finished.path, tmp_path / "old")
+    run = json.loads((tmp_path / "old" / "run.json").read_text())
+    info = json.loads((tmp_path / "old" / "bundle.json").read_text())
+    scores = json.loads((tmp_path / "old" / "evaluation.json").read_text())
+    del run["task"], run["loss"], run["data"]["kind"], info["task"], info["targets"], info["files"], scores["kind"]
+    scores["images"] = scores.pop("examples")
+    for name, values in (("run", run), ("bundle", {**info, "format": 1}), ("evaluation", scores)):
+        (tmp_path / "old" / f"{name}.json").write_text(json.dumps(values))
+    old = bundle.load(tmp_path / "old")
+    assert (old.run, old.classes, old.task, old.scores) == (finished.run, finished.classes, "classify", finished.scores)
+    assert evaluate_bundle(old) == finished.scores
+    card.write(old.path)
+    assert (old.path / "README.md").read_text() == (finished.path / "README.md").read_text()

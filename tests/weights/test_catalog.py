@@ -30,9 +30,14 @@ def test_it_repeats_what_the_family_declares(family):
             for name, weights in declared.pretrained.items()
             if name.rpartition(".")[0] == entry.name
         }
-        pixels = declared.variants[entry.name].pixels
+        config = declared.variants[entry.name]
         assert (entry.paper, entry.tasks, entry.classes) == (declared.paper, declared.tasks, declared.classes)
-        assert (entry.size, entry.crop, entry.interpolation) == (pixels.shape, pixels.crop, pixels.interpolation)
+        if entry.takes == "images":
+            pixels = config.pixels
+            assert (entry.size, entry.crop, entry.interpolation) == (pixels.shape, pixels.crop, pixels.interpolation)
+        else:
+            assert (entry.size, entry.crop, entry.interpolation) == (None, None, None)
+            assert entry.length == getattr(config, "length", None)
 
 
 def test_published_numbers_of_parameters():
@@ -64,7 +69,31 @@ def test_published_multiply_accumulates(name, published):
     assert named(name).macs == pytest.approx(published * 1e9, rel=0.002)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit_tiny16"])
+@pytest.mark.parametrize(
+    ("variant", "width", "blocks", "mlp", "vocabulary"),
+    [
+        ("bert_base", 768, 12, 3072, 0),
+        ("distilbert_base", 768, 6, 3072, 0),
+        ("gpt2", 768, 12, 3072, 50_257),  # its logits come from the table of token vectors
+    ],
+)
+def test_multiply_accumulates_of_512_tokens(variant, width, blocks, mlp, vocabulary):
+    """Four projections, two layers of the MLP and two products of attention a block; BERT's pooler sees one token."""
+    length = 512
+    block = length * (4 * width * width + 2 * width * mlp) + 2 * length * length * width
+    pooler = width * width if variant == "bert_base" else 0
+    assert named(variant).macs == blocks * block + length * width * vocabulary + pooler
+    assert named(variant).counted_length == length
+
+
+def test_exports_of_a_text_model_are_as_large_as_measured():
+    """bert_tiny at 64 tokens, with the converter of TensorFlow: 17,322,616 bytes; with dynamic ranges 4,403,120."""
+    sizes = named("bert_tiny").sizes
+    assert sizes.float32 == pytest.approx(17_322_616, rel=0.05)
+    assert sizes.int8 == pytest.approx(4_403_120, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet18", "vit_tiny16", "bert_tiny", "gpt2"])
 def test_an_entry_is_what_the_graph_gives(name):
     found = named(name)
     assert describe(name, family=found.family) == Entry(**{**vars(found), "tags": ()})

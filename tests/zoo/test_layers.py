@@ -132,7 +132,7 @@ def test_activations_are_told_apart(activation, at_one):
     block.build((None, 1, 1))
     for weight, value in zip((block.mlp_up.kernel, block.mlp_down.kernel), (1.0, 1.0), strict=True):
         weight.assign([[value]])
-    assert float(block._mlp(np.ones((1, 1, 1), "float32"), False)[0, 0, 0]) == pytest.approx(at_one, abs=1e-6)
+    assert float(block.mlp(np.ones((1, 1, 1), "float32"))[0, 0, 0]) == pytest.approx(at_one, abs=1e-6)
 
 
 @pytest.mark.parametrize(

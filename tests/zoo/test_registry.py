@@ -43,8 +43,11 @@ def test_patterns_families_and_tasks_select_variants():
     )
     assert zoo.variants(family="mlp", task="features") == ()
     assert set(zoo.variants()) == {name for member in families() for name in zoo.variants(family=member)}
+    assert zoo.variants("bert_base*", task="answer") == ("bert_base", "bert_base_cased", "bert_base_multilingual")
     with pytest.raises(ValueError, match=r"No family named 'resent'\. Did you mean 'resnet'"):
         zoo.variants(family="resent")
+    with pytest.raises(ValueError, match=r"No task named 'clasify'\. Did you mean 'classify'\? Tasks: classify, "):
+        zoo.variants(task="clasify")
 
 
 def test_an_unknown_option_gets_the_nearest_ones():

@@ -12,24 +12,32 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zoo.core.cost import Sizes, export_sizes, macs
 from zoo.core.registry import build, families, load_family
 from zoo.core.skeleton import skeleton
 
 if TYPE_CHECKING:
+    import keras
+
     from zoo.weights.curated import Published
 
 PATH = Path(__file__).parents[1] / "catalog.json"
+LENGTH = 512  # tokens or steps that multiply-accumulates are counted for, where a model takes as many
+
+
+Takes = Literal["images", "texts", "series"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One variant, as its family builds it for its usual task and classes.
 
-    `parameters` counts the trainable ones, `macs` multiply-accumulates for one image, `sizes` the exports in bytes.
-    `size` (height, width) is in pixels; images are resized so that the share `crop` of them is that.
+    `parameters` counts the trainable ones, `macs` multiply-accumulates for one image, or for one text or series of 512
+    steps (of `length`, if that is fewer), `sizes` the exports in bytes. `takes` is what the model is fed with.
+    `size` (height, width) is in pixels; images are resized so that the share `crop` of them is that. `length` is how
+    many tokens fit at most.
     """
 
     name: str
@@ -40,10 +48,17 @@ class Entry:
     parameters: int
     macs: int
     sizes: Sizes
+    takes: Takes
+    length: int | None  # None: takes no texts, or texts of any length
     size: tuple[int, int] | None  # None: takes no images
     crop: float | None
     interpolation: str | None
     tags: tuple[Published, ...] = ()
+
+    @property
+    def counted_length(self) -> int:
+        """How many tokens or steps `macs` is for."""
+        return min(LENGTH, self.length or LENGTH)
 
     @property
     def best(self) -> Published | None:
@@ -75,7 +90,9 @@ def describe(variant: str, *, family: str) -> Entry:
     declared = load_family(family)
     config = declared.variants[variant]
     model = skeleton(lambda: build(declared, config, name=variant, task=None, classes=None))
-    pixels = getattr(config, "pixels", None)
+    takes = _takes(model)
+    pixels = config.pixels if takes == "images" else None
+    length = getattr(config, "length", None) if takes == "texts" else None
     return Entry(
         name=variant,
         family=family,
@@ -83,12 +100,20 @@ def describe(variant: str, *, family: str) -> Entry:
         tasks=declared.tasks,
         classes=declared.classes,
         parameters=sum(math.prod(variable.shape) for variable in model.trainable_variables),
-        macs=macs(model),
+        macs=macs(model, length=min(LENGTH, length or LENGTH)),
         sizes=export_sizes(model),
+        takes=takes,
+        length=length,
         size=None if pixels is None else pixels.shape,
         crop=None if pixels is None else pixels.crop,
         interpolation=None if pixels is None else pixels.interpolation,
     )
+
+
+def _takes(model: keras.Model) -> Takes:
+    if isinstance(model.input, dict):
+        return "texts" if "token_ids" in model.input else "series"
+    return "images" if len(model.input.shape) == 4 else "series"
 
 
 def write(path: Path = PATH) -> None:

@@ -1,14 +1,15 @@
 """What a model costs, counted on its graph: arithmetic, and the sizes of its exports. No weights are needed.
 
-Multiply-accumulates are those of convolutions, dense layers and the two products of attention, for one image. timm's
-model cards leave the products of attention out: 16.9 G for ViT-B/16, which is 17.6 G here and in torchvision.
+Multiply-accumulates are those of convolutions, dense and recurrent layers and the two products of attention, for one
+image, or for one text or series of so many steps. timm's model cards leave the products of attention out: 16.9 G for
+ViT-B/16, which is 17.6 G here and in torchvision.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -31,14 +32,16 @@ class Sizes:
     saved_model: int
 
 
-def macs(model: keras.Model) -> int:
-    """Multiply-accumulates for one image of the model's own size."""
-    return sum(_macs(layer) for layer in model.layers)
+def macs(model: keras.Model, *, length: int = 1) -> int:
+    """Multiply-accumulates for one input of the model: its own size, and `length` where it takes sequences of any."""
+    return sum(_macs(layer, length) for layer in model.layers)
 
 
 def export_sizes(model: keras.Model) -> Sizes:
     """About how large the files of an export are."""
-    kernels = sum(math.prod(part.kernel.shape) for layer in model.layers for part in _parts(layer) if _has_kernel(part))
+    tied = [layer for layer in model.layers if _giving_logits(layer)]  # int8 files have them once for each of two uses
+    tables = sum(math.prod(layer.embeddings.shape) for layer in tied)
+    kernels = sum(math.prod(each.shape) for layer in model.layers for part in _parts(layer) for each in _kernels(part))
     constants = sum(_constants(layer) for layer in model.layers)
     channels = sum(_channels(layer) for layer in model.layers)
     layers = sum(1 for layer in model.layers for _ in layer._flatten_layers())  # those inside others too
@@ -46,24 +49,38 @@ def export_sizes(model: keras.Model) -> Sizes:
     return Sizes(
         float32=4 * constants + graph,
         float16=2 * constants + graph,
-        int8=kernels + 4 * (constants - kernels) + _INT8_CHANNEL * channels + graph,
+        int8=kernels + tables + 4 * (constants - kernels) + _INT8_CHANNEL * channels + graph,
         saved_model=4 * model.count_params() + _SAVED_MODEL + _SAVED_MODEL_LAYER * layers,
     )
 
 
-def _macs(layer: keras.layers.Layer) -> int:
+def _macs(layer: keras.layers.Layer, length: int) -> int:
     """Each number of a kernel is used once a position: of the output's for a convolution, else of the input's."""
     import keras
 
     total = 0
-    for part in filter(_has_kernel, _parts(layer)):
-        shape = layer.output.shape if len(part.kernel.shape) > 2 else layer.input.shape
-        total += math.prod(part.kernel.shape) * math.prod(shape[1:-1])
+    for part in _parts(layer):
+        for kernel in _kernels(part, tables=False):
+            tensors = layer.output if len(kernel.shape) > 2 else layer.input
+            total += math.prod(kernel.shape) * _positions(tensors, length)
     for part in layer._flatten_layers():
-        if keras.saving.get_registered_name(type(part)) == _ATTENTION:
-            _, length, width = layer.input.shape
-            total += 2 * length * length * width  # query times key, shares times value
-    return total
+        if keras.saving.get_registered_name(type(part)) == _ATTENTION:  # also to a context as long as its input
+            total += 2 * _positions(layer.input, length) ** 2 * part.query.kernel.shape[-1]
+    logits = sum(_positions(node.input_tensors, length) for node in _giving_logits(layer))
+    return total + logits * math.prod(layer.embeddings.shape) if logits else total
+
+
+def _giving_logits(layer: keras.layers.Layer) -> list[Any]:
+    """The calls of a table of token vectors in which it gives logits."""
+    return [node for node in layer._inbound_nodes if node.arguments.kwargs.get("reverse")]
+
+
+def _positions(tensors: Any, length: int) -> int:
+    """The places of an image or steps of a sequence in one example of a tensor, or of the first of several."""
+    import keras
+
+    first = keras.tree.flatten(tensors)[0]
+    return math.prod(length if side is None else side for side in first.shape[1:-1])
 
 
 def _parts(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -73,6 +90,12 @@ def _parts(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 def _has_kernel(part: keras.layers.Layer) -> bool:
     return getattr(part, "kernel", None) is not None
+
+
+def _kernels(part: keras.layers.Layer, *, tables: bool = True) -> list[keras.Variable]:
+    """What a layer multiplies with, and with `tables` the vectors of tokens: all that becomes a byte in int8."""
+    names = ("kernel", "recurrent_kernel", *(["embeddings"] if tables else []))
+    return [kernel for name in names if (kernel := getattr(part, name, None)) is not None]
 
 
 def _channels(layer: keras.layers.Layer) -> int:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from zoo.weights.dialect import Dialect
 
-Task = Literal["classify", "features"]
+Task = Literal["classify", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast"]
+CLASSED: tuple[Task, ...] = ("classify", "tag")  # the tasks with a number of classes to choose
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import importlib
 import pkgutil
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,13 @@ def variants(pattern: str = "*", *, family: str | None = None, task: Task | None
     """Names of the variants that match a shell pattern, of one family or of all, for one task or any.
 
     Raises:
-        ValueError: there is no such family.
+        ValueError: there is no such family or task.
     """
+    from zoo.core.family import Task
+
+    if task is not None and task not in typing.get_args(Task):
+        near = _nearest(task, typing.get_args(Task))
+        raise ValueError(f"No task named {task!r}.{near} Tasks: {', '.join(typing.get_args(Task))}.")
     if family is not None and family not in families():
         near = _nearest(family, families())
         raise ValueError(f"No family named {family!r}.{near} Families: {', '.join(families())}.")
@@ -138,9 +144,13 @@ def build(family: Family, config: Any, *, name: str, task: Task | None, classes:
     Raises:
         ValueError: the family has no such task, or `classes` is not a sensible number.
     """
+    from zoo.core.family import CLASSED
+
     task = task or family.tasks[0]
     if task not in family.tasks:
         raise ValueError(f"{name!r} has no task {task!r}. It has: {', '.join(family.tasks)}.")
+    if classes is not None and task not in (*CLASSED, "features"):
+        raise ValueError(f"task={task!r} has no classes= to choose; it is for {' and '.join(CLASSED)}.")
     classes = family.classes if classes is None else classes
     if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= 1_000_000:
         raise ValueError(f"classes={classes!r} must be a whole number between 1 and 1,000,000.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import layers, ops
+
+Count = Literal["places", "tokens", "after_padding"]
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -26,27 +28,49 @@ class ClassToken(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class LearnedPositions(layers.Layer):
-    """Adds a learned vector to every position: (B, T, D) -> (B, T, D), T at most `length`."""
+    """Adds a learned vector to every position: (B, T, D) -> (B, T, D), T at most `length`.
 
-    def __init__(self, length: int, **kwargs: Any):
+    `count` says which row of the table a position gets: "places" from 0; "tokens" (RoBERTa), in which only
+    tokens count and padding gets the row before the first; "after_padding" (GPT), in which the first
+    token is 0 also where padding stands before it. The last two need the padding mask (B, T), 1 = token.
+    `offset` rows at the start of the table are never used for tokens.
+    """
+
+    def __init__(self, length: int, *, count: Count = "places", offset: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.length = length
+        self.length, self.count, self.offset = length, count, offset
 
     def build(self, shape: tuple[int | None, ...]) -> None:
+        if shape[1] is not None and shape[1] > self.length:
+            raise ValueError(f"A sequence of {shape[1]} tokens is longer than the {self.length} that this model takes.")
         self.table = self.add_weight(
             name="table",
-            shape=(self.length, shape[-1]),
+            shape=(self.offset + self.length, shape[-1]),
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
 
-    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        return x + ops.cast(self.table[: ops.shape(x)[1]], x.dtype)
+    def call(self, x: keras.KerasTensor, padding_mask: keras.KerasTensor | None = None) -> keras.KerasTensor:
+        if x.shape[1] is not None and x.shape[1] > self.length:
+            raise ValueError(
+                f"A sequence of {x.shape[1]} tokens is longer than the {self.length} that this model takes."
+            )
+        if self.count == "places":
+            return x + ops.cast(self.table[self.offset : self.offset + ops.shape(x)[1]], x.dtype)
+        return x + ops.cast(ops.take(self.table, self.rows(padding_mask), axis=0), x.dtype)
 
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def rows(self, padding_mask: keras.KerasTensor) -> keras.KerasTensor:
+        """The table's row for each position, from the mask: (B, T) -> (B, T) int32."""
+        mask = ops.cast(padding_mask, "int32")
+        if self.count == "tokens":
+            return ops.cumsum(mask, axis=1) * mask + self.offset - 1
+        places = ops.arange(ops.shape(mask)[1], dtype="int32")[None]
+        return self.offset + ops.maximum(places - ops.argmax(mask, axis=1)[:, None], 0)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
         return shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "length": self.length}
+        return {**super().get_config(), "length": self.length, "count": self.count, "offset": self.offset}
 
 
 @keras.saving.register_keras_serializable("zoo")

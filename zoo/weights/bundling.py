@@ -11,12 +11,18 @@ from pathlib import Path
 from zoo.weights.curated import Published, find_tag, published
 from zoo.weights.download import hash_of
 from zoo.weights.errors import CheckpointError
-from zoo.weights.locate import locate
+from zoo.weights.locate import TOKENIZER, locate
 from zoo.weights.offline import MANIFEST, Bundled, BundledFile, manifest
 from zoo.weights.read import beside
 
 _MODEL, _CONFIG = "model.safetensors", "config.json"
-_PARTS_OF_A_CHECKPOINT = (_CONFIG, "preprocessor_config.json", "model.safetensors.index.json", "*.safetensors")
+_PARTS_OF_A_CHECKPOINT = (
+    _CONFIG,
+    "preprocessor_config.json",
+    *TOKENIZER,
+    "model.safetensors.index.json",
+    "*.safetensors",
+)
 
 
 def fetch(name: str) -> Path:

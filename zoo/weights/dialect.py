@@ -9,9 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.weights.layouts import KERAS, TORCH, Arrange, Layout, Shape
+from zoo.weights.layouts import KERAS, TORCH, TORCH_LEGACY, Arrange, Layout, Shape
 
-__all__ = ["KERAS", "TORCH", "Dialect", "Rule", "Source", "channels_last", "rgb_from_bgr", "squeezed", "third"]
+__all__ = [
+    "KERAS",
+    "TORCH",
+    "TORCH_LEGACY",
+    "Copy",
+    "Dialect",
+    "Rule",
+    "Source",
+    "channels_last",
+    "rgb_from_bgr",
+    "squeezed",
+    "third",
+]
 
 Theirs = str | tuple[str, ...] | Callable[[re.Match[str]], str]
 
@@ -26,6 +38,18 @@ class Rule(NamedTuple):
     ours: str
     theirs: Theirs
     piece: Callable[..., np.ndarray] | None = None
+
+
+class Copy(NamedTuple):
+    """A tensor that only repeats another, such as the tied output layer of a language model.
+
+    Checkpoints have it or not. Where they have it, it must be equal to `of`, or the two are not tied at all and a
+    model that ties them computes something else. It matters to models with a layer `where`; to others it is nothing.
+    """
+
+    theirs: str
+    of: str
+    where: str
 
 
 class Source(NamedTuple):
@@ -53,6 +77,7 @@ class Dialect:
 
     The first rule whose regex matches wins. `ignore` lists regexes of tensors that hold nothing a
     model needs. Tensors of rules for head layers that the model was built without are ignored too.
+    `copies` are ignored if they are equal to what they repeat.
     `overrides` are the Config fields that every checkpoint of this publisher has in common (epsilon,
     padding, pixels); a config.json and the user's options come after them.
     """
@@ -61,6 +86,7 @@ class Dialect:
     rules: tuple[Rule, ...]
     ignore: tuple[str, ...] = (r".*num_batches_tracked",)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    copies: tuple[Copy, ...] = ()
 
     @property
     def separator(self) -> str:

@@ -47,7 +47,14 @@ TORCH: Layout = {
     ("BatchNormalization", "moving_variance"): ("running_var", _same),
     ("LayerNormalization", "gamma"): ("weight", _same),
     ("LayerNormalization", "beta"): ("bias", _same),
+    ("RMSNormalization", "scale"): ("weight", _same),
+    ("ReversibleEmbedding", "embeddings"): ("weight", _same),
     ("*", "bias"): ("bias", _same),
+}
+TORCH_LEGACY: Layout = {  # the first BERT files, whose layer norms still had TensorFlow's names
+    **TORCH,
+    ("LayerNormalization", "gamma"): ("gamma", _same),
+    ("LayerNormalization", "beta"): ("beta", _same),
 }
 KERAS: Layout = {
     ("*", leaf): (leaf, _same)

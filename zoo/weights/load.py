@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,9 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
-from zoo.core.family import Family, HubMatch, Task
+import numpy as np
+
+from zoo.core.family import CLASSED, Family, HubMatch, Task
 from zoo.core.registry import build, configure, families, load_family
 from zoo.core.skeleton import materialize, skeleton
 from zoo.weights import hub
@@ -20,13 +23,16 @@ from zoo.weights.errors import CheckpointError, WeightsMismatch
 from zoo.weights.live import conventions, from_keras
 from zoo.weights.locate import locate, offline
 from zoo.weights.read import Tensors, open_tensors
-from zoo.weights.translate import LOGITS, Plan, make_plan, values
+from zoo.weights.translate import LOGITS, Plan, make_plan, values, variables
 
 if TYPE_CHECKING:
     import keras
 
+    from zoo.weights.layouts import Shape
+
 logger = logging.getLogger("zoo")
 _MOST_CLASSES = 1_000_000
+_HEAD = r"(?:.*\.)?head_.*"  # paths of all layers that serve one task
 
 
 @dataclass(frozen=True)
@@ -170,16 +176,17 @@ def _load(family: Family, request: Request, checkpoint: Checkpoint) -> keras.Mod
     for change in best.plan.adapted:
         logger.warning("%s: %s.", best.model.name, change)
     if best.plan.kept:
-        heads = ", ".join(dict.fromkeys(best.plan.kept))
-        had = f"{best.published:,} classes" if best.published else "no classifier"
-        logger.warning(
-            "%s: %s is freshly initialized for %d classes; the checkpoint has %s.",
-            best.model.name,
-            heads,
-            best.classes,
-            had,
-        )
+        logger.warning("%s: %s.", best.model.name, _fresh(best))
     return best.model
+
+
+def _fresh(attempt: Attempt) -> str:
+    """What the checkpoint did not have, in words."""
+    heads = ", ".join(dict.fromkeys(attempt.plan.kept))
+    if attempt.classes is None:
+        return f"{heads}: freshly initialized; the checkpoint was saved for another task"
+    had = f"{attempt.published:,} classes" if attempt.published else "no classifier"
+    return f"{heads} is freshly initialized for {attempt.classes:,} classes; the checkpoint has {had}"
 
 
 def _attempt(
@@ -191,9 +198,10 @@ def _attempt(
 ) -> Attempt:
     """Compare shapes in one dialect. `skeletons` are models to share, without variables, by (Config, classes)."""
     dialect = family.dialects[name]
-    published = _published_classes(dialect, checkpoint.tensors)
+    task = request.task or family.tasks[0]
+    published = _published_classes(dialect, checkpoint.tensors) if task in CLASSED else None
     fresh = request.classes is not None and request.classes != published
-    classes, keep = (request.classes, (LOGITS,)) if fresh else (published, ())
+    classes = request.classes if fresh else published
     match = checkpoint.match(family)
     described = {field: getattr(match.config, field) for field in family.conventions} if match else {}
     conventions = {**dialect.overrides, **described, **checkpoint.overrides}
@@ -203,27 +211,48 @@ def _attempt(
     if key not in skeletons:
         skeletons[key] = skeleton(partial(build, family, config, name=request.name, task=request.task, classes=classes))
     model = skeletons[key]
+    new_head = fresh if task in CLASSED else match is not None and match.task != task != "features"
+    keep = _left_alone(model, dialect, checkpoint.tensors.shapes) if new_head else ()
     certain = "pixels" in described or "pixels" in checkpoint.overrides
     changes = adapters(model, published_config.pixels, certain=certain) if hasattr(config, "pixels") else {}
     plan = make_plan(model, checkpoint.tensors.shapes, dialect, keep=keep, adapters=changes)
     return Attempt(name, model, published, classes, plan)
 
 
+def _left_alone(model: keras.Model, dialect: Dialect, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    """The layers of a new head, as regexes: the logits, or all of it if the checkpoint has nothing of it."""
+    for layer_class, path, variable in variables(model):
+        source = dialect.source(path, layer_class, variable.name)
+        if re.fullmatch(_HEAD, path) and source and any(name in shapes for name in source.names):
+            return (LOGITS,)
+    return (_HEAD,)
+
+
 def _published_classes(dialect: Dialect, tensors: Tensors) -> int | None:
-    """The length of the classifier's bias in the checkpoint, or None if it has no classifier.
+    """How many classes the classifier of the checkpoint has, or None if it has no classifier.
 
     Raises:
-        CheckpointError: no classifier is of that length.
+        CheckpointError: no classifier is of that size.
     """
-    source = dialect.source("head_logits", "Dense", "bias")
-    shape = tensors.shapes.get(source.names[0]) if source else None
-    if not shape:
-        return None
-    if not 1 <= shape[0] <= _MOST_CLASSES:
+    found = (_last_side(dialect, tensors, variable) for variable in ("bias", "kernel"))
+    classes = next((side for side in found if side is not None), None)
+    if classes is not None and not 1 <= classes <= _MOST_CLASSES:
         raise CheckpointError(
-            f"The classifier of the checkpoint has {shape[0]:,} classes; 1 to {_MOST_CLASSES:,} can be."
+            f"The classifier of the checkpoint has {classes:,} classes; 1 to {_MOST_CLASSES:,} can be."
         )
-    return shape[0]
+    return classes
+
+
+def _last_side(dialect: Dialect, tensors: Tensors, variable: str) -> int | None:
+    """The last side of a variable of the logits, as our layers have it; None if the checkpoint has no such tensor."""
+    source = dialect.source("head_logits", "Dense", variable)
+    shape = tensors.shapes.get(source.names[0]) if source else None
+    if source is None or not shape:
+        return None
+    try:
+        return source.array([np.broadcast_to(np.float32(0), shape)], shape).shape[-1]
+    except (ValueError, IndexError):  # no classifier has such a tensor; that it does not fit is told elsewhere
+        return None
 
 
 def _mismatch(

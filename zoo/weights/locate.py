@@ -14,7 +14,8 @@ from zoo.weights.offline import find
 
 _FILE = r"[\w][\w.-]*\.(?:safetensors|npz)"
 _HUB = re.compile(rf"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*?))?(?:/(?P<file>{_FILE}))?")
-_HUB_SETTINGS = ("config.json", "preprocessor_config.json")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
+_HUB_SETTINGS = ("config.json", "preprocessor_config.json", *TOKENIZER)
 _HUB_WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

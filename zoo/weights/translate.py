@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.core.naming import GRAMMAR
 from zoo.weights.adapt import Adapter
-from zoo.weights.dialect import Dialect, Source
+from zoo.weights.dialect import Copy, Dialect, Source
 from zoo.weights.errors import WeightsMismatch
 from zoo.weights.layouts import Shape
 from zoo.weights.read import Tensors
@@ -31,6 +31,7 @@ class Plan:
     sources: dict[str, tuple[Source, Shape]] = field(default_factory=dict)  # by variable, such as 'stem_conv/kernel'
     kept: list[str] = field(default_factory=list)  # layers left as they are, as asked
     adapted: list[str] = field(default_factory=list)  # what is changed for other images, in words
+    copies: list[Copy] = field(default_factory=list)  # tensors that must be equal to others
     missing: list[str] = field(default_factory=list)
     looked_for: str = ""  # the first tensor that was not there
     misshapen: dict[str, str] = field(default_factory=dict)  # variable -> what is wrong with it
@@ -109,6 +110,8 @@ def make_plan(
         else:
             _plan_variable(plan, variable, source, shapes, adapter=(adapters or {}).get(variable.path))
         used.update(names)
+    plan.copies = [copy for copy in dialect.copies if copy.theirs in shapes and copy.of in used and copy.where in paths]
+    used.update(copy.theirs for copy in plan.copies)
     for name in shapes:
         ignored = any(re.fullmatch(pattern, name) for pattern in dialect.ignore)
         if name not in used and not ignored and not dialect.is_unused_head(name, paths):
@@ -142,8 +145,15 @@ def values(plan: Plan, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str,
     """(variable, array in float32) for all of a plan without problems, read one at a time.
 
     Raises:
-        WeightsMismatch: a tensor holds NaN, infinity or no floating-point numbers at all; after the last array.
+        WeightsMismatch: a tensor is not the copy that it should be; or it holds NaN, infinity or no floating-point
+            numbers at all, which is told after the last array.
     """
+    for copy in plan.copies:
+        if not np.array_equal(tensors[copy.theirs], tensors[copy.of]):
+            raise WeightsMismatch(
+                f"{copy.theirs!r} differs from {copy.of!r}, which this model takes in its place. Nothing was loaded. "
+                "If the checkpoint does not tie the two, give tied=False."
+            )
     unusable: list[str] = []
     for ours, (source, shape) in plan.sources.items():
         parts = [tensors[name] for name in source.names]

@@ -1,0 +1,227 @@
+"""Text from a language model: greedy, by beam search or at random, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from reprlib import repr as short
+from typing import TYPE_CHECKING, NamedTuple
+
+import keras
+import numpy as np
+
+from pipelines import beams
+from pipelines.steps import Steps, WholePasses, cached_steps, padded
+from pipelines.strategies import Beam, Chooser, Greedy, Strategy, strategy_of
+from zoo.layers.decoding import Decoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Prompts = Sequence[str] | Sequence[Sequence[int]]
+
+
+class Written(NamedTuple):
+    """One token of one text, as it is written."""
+
+    text: int  # the prompt's place in the list
+    token: int
+    piece: str  # what it adds to the text; empty without a tokenizer, and where a character is not whole yet
+
+
+def generate(
+    model: keras.Model,
+    prompts: Prompts,
+    *,
+    new_tokens: int,
+    strategy: Strategy | str = "greedy",
+    stop: Collection[int | str] = (),
+    tokenizer: Tokenizer | None = None,
+    start: int = 0,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    cached: bool = True,
+) -> list[str] | list[list[int]]:
+    """What the model writes after each prompt, without the prompt: texts for texts, token ids for token ids.
+
+    At most `new_tokens` each, up to the first of the `stop` tokens, which is not part of it; these are ids, or with a
+    tokenizer also tokens. `strategy` is greedy, sample or beam, or one of Greedy, Sample and Beam with options. An
+    encoder-decoder model reads the prompt, and begins what it writes with `start`. `inputs` are other things that the
+    model takes, by the names of its inputs, (N, ...) for N prompts. What a prompt gets does not depend on the other
+    prompts. `cached` off computes the same with a whole pass of the model for each token.
+
+    Raises:
+        ValueError: the model writes no text, a prompt is empty or too long, or an option is out of range.
+    """
+    job = _prepare(model, prompts, new_tokens=new_tokens, stop=stop, tokenizer=tokenizer, start=start, inputs=inputs)
+    chosen = strategy_of(strategy)
+    if isinstance(chosen, Beam) and chosen.beams > 1:
+        steps = _steps(model, cached=cached)
+        try:
+            found = beams.search(steps, job.texts, job.given, chosen, new_tokens=new_tokens, stop=job.stop)
+        finally:
+            steps.close()
+    else:
+        found = [[] for _ in job.texts]
+        for written in _write(model, job, chosen, cached=cached):
+            found[written.text].append(written.token)
+    found = [text[:-1] if text and text[-1] in job.stop else text for text in found]
+    return [tokenizer.decode(text) for text in found] if job.are_texts and tokenizer else found
+
+
+def stream(
+    model: keras.Model,
+    prompts: Prompts,
+    *,
+    new_tokens: int,
+    strategy: Strategy | str = "greedy",
+    stop: Collection[int | str] = (),
+    tokenizer: Tokenizer | None = None,
+    start: int = 0,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    cached: bool = True,
+) -> Iterator[Written]:
+    """The tokens of `generate` as they are written, one of each text in turn, without stop tokens.
+
+    Raises:
+        ValueError: as `generate`, and for a beam search, which knows its text only at the end.
+    """
+    job = _prepare(model, prompts, new_tokens=new_tokens, stop=stop, tokenizer=tokenizer, start=start, inputs=inputs)
+    chosen = strategy_of(strategy)
+    if isinstance(chosen, Beam) and chosen.beams > 1:
+        raise ValueError("A beam search knows its text only at the end, so it cannot be streamed. Use generate().")
+    written = _write(model, job, chosen, cached=cached)
+    return (one for one in written if one.token not in job.stop)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be written, checked."""
+
+    prompts: list[list[int]]
+    texts: list[list[int]]  # what the model goes on from: the prompts, or what its decoder starts with
+    given: dict[str, np.ndarray]  # its other inputs
+    new_tokens: int
+    stop: frozenset[int]
+    tokenizer: Tokenizer | None
+    are_texts: bool
+
+
+def _steps(model: keras.Model, *, cached: bool) -> Steps:
+    return cached_steps(model) if cached else WholePasses(model)
+
+
+def _write(model: keras.Model, job: _Job, strategy: Strategy, *, cached: bool) -> Iterator[Written]:
+    """Token by token, stop tokens included, until all texts have stopped."""
+    if isinstance(strategy, Beam):  # a single beam is a greedy search
+        strategy = Greedy(repetition_penalty=strategy.repetition_penalty)
+    chooser = Chooser(strategy, job.prompts)
+    texts = [list(text) for text in job.texts]
+    pieces = [_Pieces(job.tokenizer) for _ in texts]
+    open_ = np.ones(len(texts), bool)
+    steps = _steps(model, cached=cached)
+    try:
+        logits = steps.begin(texts, job.given)
+        for left in range(job.new_tokens - 1, -1, -1):
+            tokens = np.zeros(len(texts), "int32")
+            for row in np.flatnonzero(open_).tolist():
+                token = tokens[row] = chooser.choose(row, logits[row], texts[row])
+                texts[row].append(token)
+                open_[row] = token not in job.stop
+                yield Written(row, token, pieces[row].add(token))
+            if not left or not open_.any():
+                return
+            logits = steps.extend(tokens)
+    finally:
+        steps.close()
+
+
+class _Pieces:
+    """What each token adds to a text; characters of several tokens come with the last."""
+
+    def __init__(self, tokenizer: Tokenizer | None):
+        self.tokenizer = tokenizer
+        if tokenizer is not None:
+            from tokenizers.decoders import DecodeStream
+
+            self.stream = DecodeStream(skip_special_tokens=True)
+
+    def add(self, token: int) -> str:
+        return (self.stream.step(self.tokenizer, token) or "") if self.tokenizer is not None else ""
+
+
+def _prepare(
+    model: keras.Model,
+    prompts: Prompts,
+    *,
+    new_tokens: int,
+    stop: Collection[int | str],
+    tokenizer: Tokenizer | None,
+    start: int,
+    inputs: Mapping[str, np.ndarray] | None,
+) -> _Job:
+    decoder = cached_steps(model).decoder
+    if type(new_tokens) is not int or new_tokens < 1:
+        raise ValueError(f"new_tokens={new_tokens!r} must be a whole number over 0.")
+    if isinstance(prompts, str) or not len(prompts):
+        raise ValueError(f"prompts={short(prompts)} must be a list of texts or of lists of token ids, at least one.")
+    ids = [_ids(place, prompt, tokenizer, decoder) for place, prompt in enumerate(prompts)]
+    given = _given(decoder, inputs or {}, len(ids))
+    texts = ids
+    if decoder.encodes:
+        given |= padded(ids)
+        texts = [[_token(start, decoder, "start")] for _ in ids]
+    longest = max(map(len, texts))
+    if decoder.length is not None and longest + new_tokens > decoder.length:
+        raise ValueError(
+            f"{model.name!r} takes {decoder.length} tokens: new_tokens={new_tokens} after a prompt of {longest} are "
+            f"{longest + new_tokens}. Shorten the prompt, or ask for at most {max(0, decoder.length - longest)}."
+        )
+    ends = frozenset(_stop(token, tokenizer, decoder) for token in stop)
+    return _Job(ids, texts, given, new_tokens, ends, tokenizer, are_texts=isinstance(prompts[0], str))
+
+
+def _ids(place: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None, decoder: Decoder) -> list[int]:
+    """The token ids of a prompt."""
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise ValueError(f"Prompt {place}, {short(prompt)}, is a text; give tokenizer= too, or its token ids.")
+        ids = tokenizer.encode(prompt, add_special_tokens=decoder.encodes).ids  # none ends what is to be gone on from
+    else:
+        ids = list(np.asarray(prompt).tolist())
+    if not ids:
+        raise ValueError(f"Prompt {place}, {short(prompt)}, is empty: the model goes on from at least one token.")
+    return [_token(token, decoder, f"prompt {place}") for token in ids]
+
+
+def _token(token: object, decoder: Decoder, where: str) -> int:
+    if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < decoder.vocabulary:
+        raise ValueError(
+            f"{where} has the token {short(token)}; those of this model are 0 to {decoder.vocabulary - 1:,}. "
+            "Does the tokenizer belong to it?"
+        )
+    return int(token)
+
+
+def _stop(token: int | str, tokenizer: Tokenizer | None, decoder: Decoder) -> int:
+    if not isinstance(token, str):
+        return _token(token, decoder, "stop")
+    found = tokenizer.token_to_id(token) if tokenizer is not None else None
+    if found is None:
+        known = "it is no single token of the tokenizer" if tokenizer is not None else "there is no tokenizer"
+        raise ValueError(f"stop={token!r} cannot end a text: {known}. Give token ids.")
+    return _token(found, decoder, "stop")
+
+
+def _given(decoder: Decoder, inputs: Mapping[str, np.ndarray], texts: int) -> dict[str, np.ndarray]:
+    """What the user gives besides prompts, checked."""
+    read = ("token_ids", "padding_mask") if decoder.encodes else ()
+    taken = decoder.start.input if decoder.start is not None else {}
+    wanted = [name for name in taken if name not in read]
+    if sorted(wanted) != sorted(inputs):
+        raise ValueError(f"Besides prompts this model takes inputs={sorted(wanted)}, got {sorted(inputs)}.")
+    given = {name: np.asarray(array) for name, array in inputs.items()}
+    for name, array in given.items():
+        shape = (texts, *taken[name].shape[1:])
+        if array.shape != shape:
+            raise ValueError(f"inputs[{name!r}] has the shape {array.shape}; for {texts} prompts it must be {shape}.")
+    return given

@@ -1,0 +1,66 @@
+"""What a model is trained for on the data at hand: a loss, metrics and scores for each task. Padding counts in none."""
+
+from __future__ import annotations
+
+import json
+
+from pipelines.data import ValueLoss
+from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
+from pipelines.objectives.answering import AnswerScores, answer
+from pipelines.objectives.classification import ClassificationScores, classify
+from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
+from pipelines.objectives.objective import Objective
+from pipelines.objectives.regression import RegressionScores, regress
+from pipelines.objectives.scores import Scores
+from pipelines.objectives.tagging import TaggingScores, tag
+from zoo.core.family import Task
+
+__all__ = ["Objective", "Scores", "find", "read_scores"]
+
+_LABELS = {"classify": classify, "tag": tag}
+_VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesDataset)}
+_TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
+_SCORES: tuple[type[Scores], ...] = (
+    ClassificationScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores, AnswerScores,
+)  # fmt: skip
+
+
+def find(task: Task, data: Dataset, *, loss: ValueLoss | None = None) -> Objective:
+    """The objective of a task on a data set; `loss` chooses among those of numbers.
+
+    Raises:
+        ValueError: the task is not trained for, the data do not have what it needs, or it has no losses to choose.
+    """
+    if loss is not None and task not in _VALUES:
+        raise ValueError(f"loss={loss!r} is for the tasks regress and forecast; task={task!r} has a loss of its own.")
+    if task in _LABELS:
+        if not data.classes:
+            raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")
+        return _LABELS[task](data)
+    if task in _VALUES and isinstance(data, _VALUES[task][1]):
+        return _VALUES[task][0](data, loss or "mse")
+    if task in _TEXT and isinstance(data, TextDataset):
+        return _TEXT[task](data)
+    known = [*_LABELS, *_VALUES, *_TEXT]
+    if task not in known:
+        raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
+    raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")
+
+
+def read_scores(text: str) -> Scores:
+    """The scores that `Scores.to_json` wrote; without a kind they are of a classifier, as they were at first.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    values = json.loads(text, object_hook=lambda pairs: {k: _frozen(v) for k, v in pairs.items()})
+    kinds = {cls.kind: cls for cls in _SCORES}
+    kind = values.pop("kind", ClassificationScores.kind)
+    if kind not in kinds:
+        raise ValueError(f"There are scores of an unknown kind {kind!r}. Known: {', '.join(kinds)}.")
+    return kinds[kind].from_values(values)
+
+
+def _frozen(value):
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

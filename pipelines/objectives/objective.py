@@ -1,0 +1,85 @@
+"""An objective: how batches of a data set become a loss, metrics and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from pipelines.datasets import Part
+from pipelines.objectives.scores import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a model is trained for.
+
+    `loss` and `metrics` are made anew for each model, in the scope of its strategy. `score` takes the model and
+    the batches of a part in order, completed. `target` turns what the loader gives into (inputs, targets, weights);
+    its second argument holds two random numbers, others for each batch.
+    """
+
+    loss: Callable[[], keras.losses.Loss]
+    metrics: Callable[[], list[keras.metrics.Metric]]
+    score: Callable[[keras.Model, tf.data.Dataset, Part], Scores]
+    target: Callable[[Any, tf.Tensor], Any] | None = None
+
+    def complete(self, batches: tf.data.Dataset, *, seed: int, training: bool) -> tf.data.Dataset:
+        """The loader's batches as the loss takes them; what is random differs in every epoch of training only."""
+        if self.target is None:
+            return batches
+        draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training).batch(2)
+        target = self.target
+        completed = tf.data.Dataset.zip(batches, draws).map(
+            lambda batch, draw: target(batch, tf.cast(draw, tf.int32)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return completed.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
+
+
+class WeightedMetric(keras.metrics.Metric):
+    """The sum of weighted values over the sum of the weights, over all batches.
+
+    Keras' own metrics take the mean over the places of a batch first: a batch counts less the more padding it has.
+    """
+
+    def __init__(self, function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str):
+        super().__init__(name=name)
+        self._function = function
+        self._total = self.add_variable((), initializer="zeros", name="total")
+        self._count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        values = ops.cast(self._function(y_true, y_pred), self.dtype)
+        weights = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, self.dtype)
+        weights = ops.broadcast_to(ops.reshape(weights, _as_deep(weights, values)), ops.shape(values))
+        self._total.assign_add(ops.sum(values * weights))
+        self._count.assign_add(ops.sum(weights))
+
+    def result(self):
+        return ops.divide_no_nan(self._total, self._count)
+
+
+def _as_deep(weights: tf.Tensor, values: tf.Tensor) -> tuple:
+    """The shape of the weights, with an axis of one for each that the values have besides: (B,) -> (B, 1)."""
+    return (*ops.shape(weights), *(1 for _ in values.shape[len(weights.shape) :]))
+
+
+def accuracy() -> list[keras.metrics.Metric]:
+    """How often the largest logit is that of the right class."""
+
+    def right(labels, logits):
+        return ops.equal(ops.cast(ops.reshape(labels, ops.shape(logits)[:-1]), "int32"), ops.argmax(logits, axis=-1))
+
+    return [WeightedMetric(right, "accuracy")]
+
+
+def answers(model: keras.Model, batches: tf.data.Dataset) -> Iterator[tuple[np.ndarray, ...]]:
+    """(outputs, targets, weights) of each batch, of whatever length; of one without weights (outputs, targets)."""
+    call = tf.function(lambda inputs: model(inputs, training=False), input_signature=batches.element_spec[:1])
+    for inputs, *rest in batches:
+        yield tuple(np.asarray(tensor) for tensor in (call(inputs), *rest))

@@ -1,0 +1,80 @@
+"""The layers of a model that writes token by token: each stands for one that looks at several tokens at once.
+
+They share the weights of the layers that they stand for, and are never saved themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers, ops
+
+from zoo.layers.positions import RelativePositions, SinusoidPositions
+from zoo.layers.tokens import LearnedPositions
+from zoo.layers.transformer_block import TransformerBlock
+
+EMPTY = -1  # the position of a place in the cache, or in a batch, that holds no token
+
+
+class Visible(layers.Layer):
+    """Who may be attended to, those before and oneself: 0 there and `mask_value` elsewhere, (B, 1, T, S + T)."""
+
+    def __init__(self, mask_value: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def call(self, positions, cache_positions):
+        others = ops.concatenate([cache_positions, positions], axis=1)[:, None]
+        visible = ops.logical_and(others > EMPTY, others <= positions[:, :, None])
+        return (1.0 - ops.cast(visible, "float32"))[:, None] * self.mask_value
+
+
+class BlockStep(layers.Layer):
+    """TransformerBlock.step as a layer, which shares the block's weights."""
+
+    def __init__(self, block: TransformerBlock, **kwargs: Any):
+        super().__init__(dtype=block.dtype_policy, **kwargs)
+        self.block = block
+
+    def call(self, x, key, value, *, bias, context=None, context_mask=None):
+        return self.block.step(x, key, value, bias=bias, context=context, context_mask=context_mask)
+
+
+class KeysAndValues(layers.Layer):
+    """What cross-attention needs of a context: (B, S, C) -> two of (B, H, S, W)."""
+
+    def __init__(self, attention: layers.Layer, **kwargs: Any):
+        super().__init__(dtype=attention.dtype_policy, **kwargs)
+        self.attention = attention
+
+    def call(self, context):
+        return self.attention.keys_and_values(context)
+
+
+class PositionsAt(layers.Layer):
+    """The vectors of given positions added to tokens: (B, T, D), (B, T) -> (B, T, D)."""
+
+    def __init__(self, positions: LearnedPositions | SinusoidPositions, **kwargs: Any):
+        super().__init__(dtype=positions.dtype_policy, **kwargs)
+        self.layer = positions
+
+    def call(self, x, positions):
+        places = ops.maximum(positions, 0)
+        if isinstance(self.layer, SinusoidPositions):
+            return x + ops.cast(self.layer.vectors(places, x.shape[-1]), x.dtype)
+        return x + ops.cast(ops.take(self.layer.table, self.layer.offset + places, axis=0), x.dtype)
+
+
+class BiasAt(layers.Layer):
+    """The bias for the distances of tokens to those of a cache and to themselves: (1, H, T, S + T).
+
+    A distance in a batch whose texts begin at different places is that of the places, as if all began with the first.
+    """
+
+    def __init__(self, distances: RelativePositions, **kwargs: Any):
+        super().__init__(dtype=distances.dtype_policy, **kwargs)
+        self.layer = distances
+
+    def call(self, positions, cache_positions):
+        places = ops.max(ops.concatenate([cache_positions, positions], axis=1), axis=0)  # of the text without padding
+        return self.layer.bias(places[ops.shape(cache_positions)[1] :], places)
