@@ -77,7 +77,7 @@ class ExportReport:
 
         each = f"an {self.unit}" if self.unit == "image" else f"a {self.unit}"
         table = Table(title=f"Compared with Keras on {self.samples:,} {plural(self.unit)}")
-        table.add_column("file")
+        table.add_column("file", no_wrap=True)
         largest = "largest difference" if self.task in VALUES else "largest logit difference"
         for title in ("MB", largest, "same top-1", "accuracy", f"ms {each}"):
             table.add_column(title, justify="right")

@@ -49,8 +49,8 @@ def fit(
 
     For a model of the zoo the groups follow from its layer names; for any other give them as lists of layers or
     layer names, from input to output. `loss` is sparse categorical cross-entropy on logits unless given; `metrics`
-    are the accuracy unless given, and may be a function that makes them, in the scope of the model's strategy. Without a validation set the last
-    weights are the best.
+    are the accuracy unless given, and may be a function that makes them, in the scope of the model's strategy.
+    Without a validation set the last weights are the best.
 
     For several devices or half precision, build the model inside `hardware.scope(...)`; batches then
     must divide by the number of devices. With a folder, history.csv and best.weights.h5 are written

@@ -73,13 +73,14 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     inputs = _inputs(config)
     mask = inputs["padding_mask"]
     embedding = _token_embedding(config.vocabulary, config, name="stem_tokens") if config.vocabulary else None
-    x = _vectors(inputs, embedding)
-    x = _stack(x, mask, config, tower="decoder" if task == "causal_lm" else "encoder")
+    tower = "decoder" if task == "causal_lm" else "encoder"
+    x = _vectors(inputs, embedding, tower=tower)
+    x = _stack(x, mask, config, tower=tower)
     if task == "seq2seq":
         own = _inputs(config, prefix="decoder_")
         if config.decoder_vocabulary:
             embedding = _token_embedding(config.decoder_vocabulary, config, name="decoder.stem_tokens")
-        y = _vectors(own, embedding, prefix="decoder_")
+        y = _vectors(own, embedding, tower="decoder", prefix="decoder_")
         x = _stack(y, own["decoder_padding_mask"], config, tower="decoder", context=x, context_mask=mask)
         inputs |= own
     if task == "classify":
@@ -99,11 +100,12 @@ def _inputs(config: Config, *, prefix: str = "") -> dict[str, keras.KerasTensor]
     return {series: keras.Input((None, config.width), name=series), mask: inputs[mask]}
 
 
-def _vectors(inputs, embedding: layers.ReversibleEmbedding | None, *, prefix: str = ""):
+def _vectors(inputs, embedding: layers.ReversibleEmbedding | None, *, tower: str, prefix: str = ""):
     """What a stack begins with: the vectors given, or those of tokens times the square root of their width."""
     if embedding is None:
         return inputs[f"{prefix}series"]
-    return embedding(inputs[f"{prefix}token_ids"]) * math.sqrt(embedding.output_dim)
+    scale = layers.Rescaling(math.sqrt(embedding.output_dim), name=f"{tower}.stem_scale")
+    return scale(embedding(inputs[f"{prefix}token_ids"]))
 
 
 def _token_embedding(vocabulary: int, config: Config, *, name: str) -> layers.ReversibleEmbedding:

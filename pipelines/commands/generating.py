@@ -59,13 +59,15 @@ def _open(source: str) -> tuple[keras.Model, Tokenizer]:
     """
     import zoo
     from pipelines import bundle
-    from pipelines.tokenizers import open_tokenizer
+    from pipelines.tokenizers import check_fit, open_tokenizer
     from zoo.layers.decoding import decoder_of
 
     is_bundle = (Path(source) / "bundle.json").is_file()
     model = bundle.load(source).load_model() if is_bundle else zoo.from_checkpoint(source)
-    decoder_of(model)  # refuses other models before their tokenizer is looked for
-    return model, open_tokenizer(source)
+    decoder = decoder_of(model)  # refuses other models before their tokenizer is looked for
+    tokenizer = open_tokenizer(source)
+    check_fit(tokenizer, decoder.vocabulary, model=model.name, published=not is_bundle)
+    return model, tokenizer
 
 
 def _print(

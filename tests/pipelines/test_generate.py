@@ -143,12 +143,12 @@ def test_new_weights_are_written_with_at_once(gpt):
         table.assign(kept)
 
 
-def letters():
+def letters(tokens: int = 160):
     """A tokenizer of one letter a token, whose token 3 ends a text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     names = ["<pad>", "<unk>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz é"]
-    names += [f"<{number}>" for number in range(len(names), 160)]
+    names += [f"<{number}>" for number in range(len(names), tokens)]
     tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()

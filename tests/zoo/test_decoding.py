@@ -98,11 +98,18 @@ def test_a_step_shares_the_weights_and_leaves_the_model_as_it_is():
 def test_half_precision_keeps_its_cache_in_half_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        step = decoder_of(zoo.create("gpt2", length=16, **TINY)).step
+        model = zoo.create("gpt2", length=16, **TINY)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert step.input["block0_key"].dtype == step.output["block0_key"].dtype == "bfloat16"
-    assert step.output["logits"].dtype == "float32"
+    decoder, ids = decoder_of(model), np.array([[3, 9, 27]], "int32")
+    positions = np.array([[0, 1, 2]], "int32")
+    cache = {name: keras.ops.zeros((1, 2, 0, 8), "bfloat16") for name in decoder.cache}
+    given = {"token_ids": ids, "positions": positions, "cache_positions": ids[:, :0]}
+    found = decoder.step({name: keras.ops.convert_to_tensor(array) for name, array in given.items()} | cache)
+    assert found["block0_key"].dtype == "bfloat16"
+    assert found["logits"].dtype == "float32"
+    whole = model({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    np.testing.assert_allclose(found["logits"], np.asarray(whole)[:, -1], atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Weights of torch's recurrent layers: its numbers, its packed sequences, and checkpoints that do not say what they are."""
+"""Weights of torch's recurrent layers: its numbers, its packed sequences, and files that are not what they say."""
 
 import json
 

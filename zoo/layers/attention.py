@@ -106,11 +106,16 @@ class Attention(layers.Layer):
         attended to. Nothing is joined with the cache, so that it need not be copied.
         """
         new_key, new_value = self.keys_and_values(x)
-        query = self._query(x)
-        scores = ops.concatenate([self._scores(query, key), self._scores(query, new_key)], axis=-1)
+        query, alone = self._query(x), x.shape[1] == 1
+        if alone:  # products of a number each, for which a matrix product takes long
+            own = ops.cast(ops.sum(query * new_key, axis=-1, keepdims=True), "float32")
+        else:
+            own = self._scores(query, new_key)
+        scores = ops.concatenate([self._scores(query, key), own], axis=-1)
         shares = ops.cast(ops.softmax(scores + ops.cast(bias, "float32")), new_value.dtype)
         cached = ops.shape(key)[2]
-        mixed = ops.matmul(shares[..., :cached], value) + ops.matmul(shares[..., cached:], new_value)
+        before, own = shares[..., :cached], shares[..., cached:]
+        mixed = ops.matmul(before, value) + (own * new_value if alone else ops.matmul(own, new_value))
         return self._project(mixed), new_key, new_value
 
     def _query(self, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from zoo.layers.decoding_parts import EMPTY, BiasAt, BlockStep, KeysAndValues, PositionsAt, Visible
+from zoo.layers.decoding_parts import EMPTY, BiasAt, BlockStep, KeysAndValues, Logits, PositionsAt, Visible
 from zoo.layers.positions import RelativePositions, SinusoidPositions
 from zoo.layers.recurrent import steps
 from zoo.layers.text import Bias
@@ -147,6 +147,8 @@ class _Rebuilt:
             self.length = getattr(operation, "length", self.length)
         elif isinstance(operation, RelativePositions):
             outputs = BiasAt(operation, name=f"{operation.name}_step")(self.positions, self.cache_positions)
+        elif isinstance(operation, layers.ReversibleEmbedding) and kwargs.get("reverse"):
+            outputs = Logits(operation, name="head_logits_step")(*args)
         elif isinstance(operation, POINTWISE) or not isinstance(operation, layers.Layer):
             outputs = operation(*args, **kwargs)
         else:
