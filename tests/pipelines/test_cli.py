@@ -118,6 +118,7 @@ def test_mistakes_are_one_clear_line(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_tables_texts_and_series_are_fitted_and_evaluated(tmp_path):
     """What `zoo fit` prints of the test part, `zoo evaluate` finds again."""
     reviews(tmp_path / "reviews.csv")

@@ -168,6 +168,7 @@ def test_a_task_unknown_is_refused():
         small.run(Path("out"), loss="l3")
 
 
+@pytest.mark.slow
 def test_two_devices_weigh_tokens_as_one_does(tmp_path):
     """Batches whose halves have different numbers of tokens: the mean is over all of them."""
     found = []
