@@ -169,7 +169,7 @@ def _prepare(
     texts = ids
     if decoder.encodes:
         given |= padded(ids)
-        texts = [[_token(start, decoder, "start")] for _ in ids]
+        texts = [[_token(start, decoder.vocabulary, "start")] for _ in ids]
     longest = max(map(len, texts))
     if decoder.length is not None and longest + new_tokens > decoder.length:
         raise ValueError(
@@ -190,13 +190,13 @@ def _ids(place: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None, d
         ids = list(np.asarray(prompt).tolist())
     if not ids:
         raise ValueError(f"Prompt {place}, {short(prompt)}, is empty: the model goes on from at least one token.")
-    return [_token(token, decoder, f"prompt {place}") for token in ids]
+    return [_token(token, decoder.prompts, f"prompt {place}") for token in ids]
 
 
-def _token(token: object, decoder: Decoder, where: str) -> int:
-    if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < decoder.vocabulary:
+def _token(token: object, vocabulary: int, where: str) -> int:
+    if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < vocabulary:
         raise ValueError(
-            f"{where} has the token {short(token)}; those of this model are 0 to {decoder.vocabulary - 1:,}. "
+            f"{where} has the token {short(token)}; those of this model are 0 to {vocabulary - 1:,}. "
             "Does the tokenizer belong to it?"
         )
     return int(token)
@@ -204,12 +204,12 @@ def _token(token: object, decoder: Decoder, where: str) -> int:
 
 def _stop(token: int | str, tokenizer: Tokenizer | None, decoder: Decoder) -> int:
     if not isinstance(token, str):
-        return _token(token, decoder, "stop")
+        return _token(token, decoder.vocabulary, "stop")
     found = tokenizer.token_to_id(token) if tokenizer is not None else None
     if found is None:
         known = "it is no single token of the tokenizer" if tokenizer is not None else "there is no tokenizer"
         raise ValueError(f"stop={token!r} cannot end a text: {known}. Give token ids.")
-    return _token(found, decoder, "stop")
+    return _token(found, decoder.vocabulary, "stop")
 
 
 def _given(decoder: Decoder, inputs: Mapping[str, np.ndarray], texts: int) -> dict[str, np.ndarray]:

@@ -88,6 +88,29 @@ def test_a_recurrent_model_writes_with_its_state_as_the_cache(cell, task):
         assert len({tuple(text) for text in found}) > 1  # they hang on their prompts
 
 
+def test_a_text_can_hang_on_a_condition():
+    model = zoo.create("rnn_gru", task="causal_lm", width=12, embedding=8, vocabulary=140, condition=3)
+    options = {"new_tokens": 9, "strategy": Sample(seed=2)}
+    conditions = 9 * np.random.default_rng(0).standard_normal((3, 3)).astype("float32")
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(1).standard_normal(weight.shape))
+    found = generate(model, [[5, 6]] * 3, inputs={"condition": conditions}, **options)
+    assert found == generate(model, [[5, 6]] * 3, inputs={"condition": conditions}, cached=False, **options)
+    assert found[0] != generate(model, [[5, 6]], inputs={"condition": conditions[1:2]}, **options)[0]
+    with pytest.raises(ValueError, match=r"\(3, 3\); for 1 prompts it must be \(1, 3\)"):
+        generate(model, [[5, 6]], inputs={"condition": conditions}, **options)
+
+
+def test_what_is_read_and_what_is_written_may_be_in_different_tokens():
+    sizes = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 24, "vocabulary": 60, "decoder_vocabulary": 30}
+    model = zoo.create("transformer_base", task="seq2seq", **sizes)
+    found = generate(model, [[59, 4], [8]], new_tokens=5)
+    assert found == generate(model, [[59, 4], [8]], new_tokens=5, cached=False)
+    assert max(map(max, found)) < 30
+    with pytest.raises(ValueError, match="start has the token 30; those of this model are 0 to 29"):
+        generate(model, [[59]], new_tokens=5, start=30)
+
+
 def test_random_tokens_hang_on_the_seed_and_on_the_copy(gpt):
     def written(seed: int) -> list[list[int]]:
         return generate(gpt, [PROMPTS[0]] * 2, new_tokens=10, strategy=Sample(seed=seed))

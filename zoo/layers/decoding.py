@@ -6,7 +6,7 @@ file says nothing about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -50,6 +50,7 @@ class Decoder:
     start: keras.Model | None
     step: keras.Model
     vocabulary: int
+    prompts: int = 0  # tokens of the vocabulary that prompts are in; an encoder's may be another
     cache: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
     length: int | None = None  # tokens that it has positions for; None: any number
@@ -70,17 +71,19 @@ def decoder_of(model: keras.Model) -> Decoder:
     names = [name for name in ("decoder_token_ids", "token_ids") if name in inputs]
     if not names:
         raise ValueError(f"{model.name!r} takes no token_ids, so it cannot write text.")
-    table = next((layer for layer in model.layers if isinstance(layer, layers.Embedding)), None)
+    tables = [layer.input_dim for layer in model.layers if isinstance(layer, layers.Embedding)]
     logits = model.output.get("logits") if isinstance(model.output, dict) else model.output
     shape = getattr(logits, "shape", ())
-    if table is None or len(shape) != 3 or shape[-1] != table.input_dim:
+    if len(shape) != 3 or shape[-1] not in tables:
         raise ValueError(
             f"{model.name!r} gives no logits over its vocabulary for each token, so it cannot write text. "
             'Models that can are built with task="causal_lm" or task="seq2seq".'
         )
     if any(isinstance(layer, layers.RNN) for layer in model.layers):
-        return _recurrent(model, table.input_dim)
-    return _Rebuilt(model, names[0]).decoder(table.input_dim)
+        found = _recurrent(model, shape[-1])
+    else:
+        found = _Rebuilt(model, names[0]).decoder(shape[-1])
+    return replace(found, prompts=tables[0])
 
 
 def _recurrent(model: keras.Model, vocabulary: int) -> Decoder:
