@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from shared.contender import Contender, declare_torchvision, serve
+
 MODES = ("inference", "training")
 MODELS = {  # ours: (keras.applications', timm's)
     "efficientnet_b0": ("EfficientNetB0", "efficientnet_b0"),
@@ -47,65 +44,19 @@ class Job:
     batch: int
 
 
-class Contender:
-    """A process that does its step when told to, and says how long it took."""
-
-    def __init__(self, job: Job, *, python: str, onednn: bool):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
-        if onednn:
-            environment["TF_ENABLE_ONEDNN_OPTS"] = "1"
-        self._process = subprocess.Popen(
-            [python, __file__, "--work", json.dumps(asdict(job))],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.seconds: list[float] = []
-
-    def step(self) -> bool:
-        """Do one step; False where the process has ended instead."""
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return False
-        answer = self._process.stdout.readline()
-        self.seconds += [float(answer)] if answer else []
-        return bool(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-
 def race(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
     """The median seconds of each contender's step; one that cannot run is left out."""
     running = dict(contenders)
-    for number in range(rounds + 2):  # the first two trace and warm up
-        for name in [name for name, contender in running.items() if not contender.step()]:
-            del running[name]
-        if number == 1:
-            for contender in running.values():
-                contender.seconds.clear()
+    for number in range(rounds + 2):
+        for name, contender in tuple(running.items()):
+            seconds = contender.work()
+            if seconds is None:
+                del running[name]
+            elif number >= 2:  # the first two trace and warm up
+                contender.seconds.append(seconds)
     for contender in contenders.values():
         contender.close()
     return {name: statistics.median(contender.seconds) for name, contender in running.items()}
-
-
-def work(job: Job) -> None:
-    """Be a contender: a step for every line that comes, its seconds as the answer."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    step = _torch_step(job) if job.library == "timm" else _keras_step(job)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        step()
-        print(time.perf_counter() - start, file=answers, flush=True)
 
 
 def _data(job: Job):
@@ -116,7 +67,7 @@ def _data(job: Job):
     return images, random.integers(0, 1000, job.batch)
 
 
-def _keras_step(job: Job) -> Callable[[], object]:
+def _keras_step(job: Job) -> Callable[[int], object]:
     import keras
 
     images, labels = _data(job)
@@ -128,18 +79,16 @@ def _keras_step(job: Job) -> Callable[[], object]:
         shape = (job.size, job.size, 3)
         model = getattr(keras.applications, job.model)(weights=None, input_shape=shape, classifier_activation=None)
     if job.mode == "inference":
-        return lambda: model.predict_on_batch(images)
+        return lambda _: model.predict_on_batch(images)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
-    return lambda: model.train_on_batch(images, labels)
+    return lambda _: model.train_on_batch(images, labels)
 
 
-def _torch_step(job: Job) -> Callable[[], object]:
+def _torch_step(job: Job) -> Callable[[int], object]:
     import torch
 
-    operators = torch.library.Library("torchvision", "DEF")  # what torchvision asks for even where it does not use it
-    for name, arguments in (("nms", "Tensor a, Tensor b, float c"), ("qnms", "Tensor a, Tensor b, float c")):
-        operators.define(f"{name}({arguments}) -> Tensor")
+    declare_torchvision()
     import timm
 
     values, targets = _data(job)
@@ -149,14 +98,14 @@ def _torch_step(job: Job) -> Callable[[], object]:
     if job.mode == "inference":
         model.eval()
 
-        def infer() -> object:
+        def infer(_: int) -> object:
             with torch.inference_mode():
                 return model(images).numpy()
 
         return infer
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
-    def train() -> float:
+    def train(_: int) -> float:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images), labels)
         loss.backward()
@@ -171,7 +120,8 @@ def compare(model: str, mode: str, options: argparse.Namespace) -> None:
     in_keras, in_timm = MODELS[model]
 
     def contender(library: str, name: str, *, python: str = sys.executable, onednn: bool = True) -> Contender:
-        return Contender(Job(library, name, mode, options.size, options.batch), python=python, onednn=onednn)
+        job = Job(library, name, mode, options.size, options.batch)
+        return Contender(asdict(job), python=python, environment={"TF_ENABLE_ONEDNN_OPTS": "1" if onednn else None})
 
     contenders = {"zoo": contender("zoo", model), "timm": contender("timm", in_timm, python=options.torch_python)}
     if in_keras:
@@ -197,8 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.work:
-        sys.path.insert(0, str(ROOT))
-        work(Job(**json.loads(options.work)))
+        job = Job(**json.loads(options.work))
+        step = _torch_step if job.library == "timm" else _keras_step
+        serve(lambda: step(job))
         return
     unknown = [name for name in options.models if name not in MODELS]
     if unknown:

@@ -84,7 +84,8 @@ def random_crop(image: tf.Tensor, draws: tf.Tensor, *, shape: tuple[int, int]) -
     """A window of `shape` pixels anywhere in the image; two draws in 0..1 say where."""
     room = tf.shape(image)[:2] - shape
     top, left = tf.unstack(tf.cast(draws * tf.cast(room + 1, tf.float32), tf.int32))
-    window = tf.image.crop_to_bounding_box(image, top, left, *shape)
+    # Not tf.image's: its checks have tf.data compute one image at a time where operations are to be deterministic.
+    window = tf.ensure_shape(image[top : top + shape[0], left : left + shape[1]], (*shape, 3))
     return tf.cast(window, tf.float32)
 
 
@@ -111,9 +112,16 @@ def recolored(image: tf.Tensor, draws: tf.Tensor, *, colors: Colors) -> tf.Tenso
     turn = saturation * tf.stack([tf.cos(angle), tf.sin(angle), -tf.sin(angle), tf.cos(angle)])
     chroma = tf.pad(tf.reshape(turn, (2, 2)), [[1, 0], [1, 0]]) + tf.linalg.diag([1.0, 0.0, 0.0])
     matrix = tf.constant(_TO_YIQ, tf.float32) @ chroma @ tf.constant(_FROM_YIQ, tf.float32)
-    gray = tf.tensordot(tf.reduce_mean(image, axis=(0, 1)), tf.constant(_TO_YIQ[:, 0], tf.float32), 1)
+    gray = tf.reduce_sum(_mean_color(image) * tf.constant(_TO_YIQ[:, 0], tf.float32))
     image = tf.tensordot(image, brightness * contrast * matrix, 1) + brightness * (1 - contrast) * gray
     return tf.clip_by_value(image, 0, 255)
+
+
+def _mean_color(image: tf.Tensor) -> tf.Tensor:
+    """The mean of an image's colors in whole numbers, (3,): their sums are exact, by however many threads."""
+    rows = tf.reduce_sum(tf.round(image), axis=1)
+    total = tf.reduce_sum(tf.cast(rows, tf.float64), axis=0)
+    return tf.cast(total / tf.cast(tf.reduce_prod(tf.shape(image)[:2]), tf.float64), tf.float32)
 
 
 def _between(draw: tf.Tensor, low: float, high: float) -> tf.Tensor:

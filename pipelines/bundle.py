@@ -67,10 +67,12 @@ def check_room(out: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"'{out}' holds the result of a run already. Choose another --out, or --overwrite it.")
 
 
-def prepare(run: Run) -> None:
-    """Clear the place for a run's result, and write down what is run."""
+def prepare(run: Run, data: Dataset) -> None:
+    """Clear the place for a run's result, and write down what is run, and what belongs to its model."""
     if run.out.exists():
         shutil.rmtree(run.out)
+    for name, text in data.files().items():
+        write_text(run.out / name, text)
     write_text(run.out / "run.json", run.to_json())
 
 
@@ -101,9 +103,10 @@ def save(
         "hardware": devices,
         "keras": keras.version(),
     }
-    (out / "best.weights.h5").unlink(missing_ok=True)  # model.keras holds the same
     write_text(out / "bundle.json", json.dumps(info, indent=2) + "\n")
     card.write(out)
+    (out / "best.weights.h5").unlink(missing_ok=True)  # model.keras holds the same
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return load(out)
 
 

@@ -88,7 +88,8 @@ def _training(run: Run, info: dict[str, Any]) -> str:
         lines.append(f"Skipped, for they cannot be read: {len(info['skipped'])} ({', '.join(info['skipped'][:5])}).")
     augmentation = f"; augmentation `{run.data.augment}`" if isinstance(run.data, Images) else ""
     loss = f"; loss `{run.loss}`" if run.loss else ""
-    lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}.", ""]
+    lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}."]
+    lines += [f"Optimizer: {run.optimization.summary()}.", ""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from pipelines.commands import attention, generating, models, training, weights
+from pipelines.commands import attention, generating, models, runs, training, weights
 from pipelines.commands.terminal import fail
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app.command("list")(models.list_models)
 for command in (
     models.show,
     training.fit,
+    training.resume,
+    runs.runs,
     training.evaluate,
     training.predict,
     training.export,

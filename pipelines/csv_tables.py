@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.layers.table import MISSING, nearest, number
+from zoo.core.naming import nearest
+from zoo.layers.table import MISSING, number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 

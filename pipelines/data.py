@@ -17,6 +17,8 @@ Tokenizer = Literal["wordpiece", "bpe", "unigram"]
 ValueLoss = Literal["mse", "mae", "huber"]
 Split = tuple[float, float, float]  # shares of train, validation, test
 
+_LARGEST_BETA = 100  # above, images are mixed half and half: the shares differ by 0.05
+
 
 def check_choice(what: str, value: Any, choices: Any) -> None:
     """Refuse a value that is none of a Literal's.
@@ -54,6 +56,11 @@ class Images:
     `train`, `validation` and `test` replace the source's own division: other folders or CSV files,
     or split expressions of a tfds set ("train[:80%]"). What is not given is split off by `split`,
     stratified by class and seeded by the run.
+
+    `mixup` and `cutmix` mix each image of a training batch with another and their targets in the same shares, which
+    come from a Beta distribution with these parameters, such as 0.2 and 1.0; with both, each batch is mixed one way
+    or the other. `balance` has training draw each class equally often: of a rare one images again and again, of a
+    frequent one others each epoch.
     """
 
     unit: ClassVar[str] = "images"  # what an example is called
@@ -69,10 +76,22 @@ class Images:
     flip: bool | None = None  # mirror left-right while training; not for "digits" unless asked
     skip_corrupt: bool = False
     data_dir: str | None = None  # where tfds sets lie
+    balance: bool = False
+    mixup: float = 0.0  # https://arxiv.org/abs/1710.09412; 0: none
+    cutmix: float = 0.0  # https://arxiv.org/abs/1905.04899; 0: none
 
     def __post_init__(self) -> None:
         _check_split("Images", self.split)
         check_choice("Images(augment)", self.augment, Augmentation)
+        if not isinstance(self.balance, bool):
+            raise ValueError(f"Images(balance={self.balance!r}) must be True or False.")
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST_BETA:
+                raise ValueError(
+                    f"Images({name}={value!r}) must be a number from 0 (none) to {_LARGEST_BETA}: the parameter of a "
+                    "Beta distribution, such as 0.2 for mixup or 1.0 for cutmix."
+                )
         if self.size is not None and not 8 <= self.size <= 4096:
             raise ValueError(f"Images(size={self.size}) must be between 8 and 4096 pixels.")
         if self.crop is not None and not 0 < self.crop <= 1:

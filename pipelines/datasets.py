@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from pipelines.feed import Feed
+
 Part = Literal["train", "validation", "test"]
 
 
@@ -47,8 +49,8 @@ class Dataset(Protocol):
     def options(self) -> dict[str, Any]:
         """What the data decide about the model: options of zoo.create, such as its size, vocabulary or columns."""
 
-    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
-        """Shuffled batches of one size, another order every epoch, the same for the same seed."""
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
+        """Shuffled batches of one size, another order every epoch; a batch hangs on its number and the seed alone."""
 
     def evaluation_set(self, model: keras.Model, part: Part, *, batch: int, cached: bool = False) -> tf.data.Dataset:
         """Batches in order; the last one may be smaller. `cached` is for sets that are read every epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 
@@ -66,6 +66,16 @@ def unfrozen(groups: Groups, phase: Phase) -> list[str]:
             "models take the recipe fine_tuning."
         )
     return [chosen[0], *adapted]
+
+
+def check_phases(groups: Groups, phases: Iterable[Phase]) -> None:
+    """Refuse phases that these groups cannot go through, before any of them has begun.
+
+    Raises:
+        ValueError: as `unfrozen`.
+    """
+    for phase in phases:
+        unfrozen(groups, phase)
 
 
 class Freezer:

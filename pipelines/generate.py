@@ -65,7 +65,15 @@ def generate(
         for written in _write(model, job, chosen, cached=cached):
             found[written.text].append(written.token)
     found = [text[:-1] if text and text[-1] in job.stop else text for text in found]
-    return [tokenizer.decode(text) for text in found] if job.are_texts and tokenizer else found
+    if not job.are_texts or tokenizer is None:
+        return found
+    return [_added(tokenizer, before, text) for before, text in zip(job.before, found, strict=True)]
+
+
+def _added(tokenizer: Tokenizer, before: list[int], tokens: list[int]) -> str:
+    """What tokens add to the text of those before them: of most tokenizers the space between the two, too."""
+    head, whole = tokenizer.decode(before), tokenizer.decode([*before, *tokens])
+    return whole.removeprefix(head) if whole.startswith(head) else tokenizer.decode(tokens)
 
 
 def stream(
@@ -105,6 +113,11 @@ class _Job:
     tokenizer: Tokenizer | None
     are_texts: bool
 
+    @property
+    def before(self) -> list[list[int]]:
+        """What the reader has seen of each text already: the prompt, if the model goes on with it."""
+        return self.prompts if self.texts is self.prompts else [[] for _ in self.texts]
+
 
 def _steps(model: keras.Model, *, cached: bool) -> Steps:
     return cached_steps(model) if cached else WholePasses(model)
@@ -116,7 +129,7 @@ def _write(model: keras.Model, job: _Job, strategy: Strategy, *, cached: bool) -
         strategy = Greedy(repetition_penalty=strategy.repetition_penalty)
     chooser = Chooser(strategy, job.prompts)
     texts = [list(text) for text in job.texts]
-    pieces = [_Pieces(job.tokenizer) for _ in texts]
+    pieces = [_Pieces(job.tokenizer, before) for before in job.before]
     open_ = np.ones(len(texts), bool)
     steps = _steps(model, cached=cached)
     try:
@@ -138,12 +151,14 @@ def _write(model: keras.Model, job: _Job, strategy: Strategy, *, cached: bool) -
 class _Pieces:
     """What each token adds to a text; characters of several tokens come with the last."""
 
-    def __init__(self, tokenizer: Tokenizer | None):
+    def __init__(self, tokenizer: Tokenizer | None, before: list[int]):
         self.tokenizer = tokenizer
         if tokenizer is not None:
             from tokenizers.decoders import DecodeStream
 
             self.stream = DecodeStream(skip_special_tokens=True)
+            for token in before:  # whose last word ends where the next one begins with a space
+                self.stream.step(tokenizer, token)
 
     def add(self, token: int) -> str:
         return (self.stream.step(self.tokenizer, token) or "") if self.tokenizer is not None else ""
@@ -187,7 +202,9 @@ def _ids(place: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None, d
             raise ValueError(f"Prompt {place}, {short(prompt)}, is a text; give tokenizer= too, or its token ids.")
         ids = tokenizer.encode(prompt, add_special_tokens=decoder.encodes).ids  # none ends what is to be gone on from
     else:
-        ids = list(np.asarray(prompt).tolist())
+        ids = np.asarray(prompt).tolist()
+        if not isinstance(ids, list):
+            raise ValueError(f"Prompt {place}, {short(prompt)}, is no list of token ids. One prompt is a list of one.")
     if not ids:
         raise ValueError(f"Prompt {place}, {short(prompt)}, is empty: the model goes on from at least one token.")
     return [_token(token, decoder.prompts, f"prompt {place}") for token in ids]

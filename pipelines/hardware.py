@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import os
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
+from pipelines import workers
 from pipelines.run import Hardware
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def begin(hardware: Hardware) -> None:
+    """Join the other workers, if there are any: before TensorFlow does anything else.
+
+    Raises:
+        ValueError: there are to be several workers, and TF_CONFIG does not say which, or names what cannot be.
+        WorkersError: TensorFlow has begun already, or this version was not tested with several workers.
+    """
+    cluster = workers.cluster()
+    if cluster is not None and hardware.strategy in ("auto", "multi_worker"):
+        workers.join(cluster)
+    elif hardware.strategy == "multi_worker":
+        raise ValueError(
+            "Hardware(strategy='multi_worker') needs the addresses of at least two workers: give --workers "
+            "host1:port,host2:port and --index 0, or set TF_CONFIG."
+        )
 
 
 @contextlib.contextmanager
@@ -18,7 +38,7 @@ def scope(hardware: Hardware) -> Iterator[tf.distribute.Strategy]:
     """Models built inside live on the hardware's devices and compute in its precision."""
     strategy = choose_strategy(hardware)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[hardware.precision])
+    keras.config.set_dtype_policy(POLICIES[precision(hardware)])
     try:
         with strategy.scope():
             yield strategy
@@ -27,11 +47,32 @@ def scope(hardware: Hardware) -> Iterator[tf.distribute.Strategy]:
 
 
 def choose_strategy(hardware: Hardware) -> tf.distribute.Strategy:
-    """One device, or MirroredStrategy over all visible GPUs (over logical CPU devices where there is no GPU)."""
+    """The workers of a cluster, MirroredStrategy over several visible devices, or one device.
+
+    The devices are GPUs, or logical CPU devices where there is no GPU.
+    """
+    begin(hardware)
+    cluster = workers.joined()
+    if cluster is not None and hardware.strategy in ("auto", "multi_worker"):
+        return cluster
     names = devices()
     if hardware.strategy == "mirrored" or (hardware.strategy == "auto" and len(names) > 1):
-        return tf.distribute.MirroredStrategy(names)
+        return _mirrored(tuple(names))
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for a whole process: the collectives of a second one take the places of the first one's, and fail.
+
+    It would follow TF_CONFIG to other machines, were there one.
+    """
+    cluster = os.environ.pop("TF_CONFIG", None)
+    try:
+        return tf.distribute.MirroredStrategy(names)
+    finally:
+        if cluster is not None:
+            os.environ["TF_CONFIG"] = cluster
 
 
 def devices() -> list[str]:
@@ -40,9 +81,38 @@ def devices() -> list[str]:
     return [device.name for device in found]
 
 
-def describe(strategy: tf.distribute.Strategy, hardware: Hardware) -> str:
-    """One phrase for reports: '2 x CPU, mirrored, bfloat16'."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    replicas = strategy.num_replicas_in_sync
-    mirrored = ", mirrored" if isinstance(strategy, tf.distribute.MirroredStrategy) else ""
-    return f"{replicas} x {kind}{mirrored}, {hardware.precision}"
+def precision(hardware: Hardware) -> str:
+    """The precision that is meant: with "auto", the fastest that all visible devices have."""
+    if hardware.precision != "auto":
+        return hardware.precision
+    return usual_precision([details.get("compute_capability") for details in _gpus()])
+
+
+def usual_precision(capabilities: Sequence[tuple[int, int] | None]) -> str:
+    """bfloat16 where all GPUs have it, from compute capability 8 on; float16 on older ones; float32 on the CPU.
+
+    A GPU whose capability is unknown counts as one that has neither.
+    """
+    if not capabilities or None in capabilities:
+        return "float32"
+    return "bfloat16" if all(each is not None and each[0] >= 8 for each in capabilities) else "float16"
+
+
+def describe(strategy: tf.distribute.Strategy, hardware: Hardware, *, batch: int | None = None) -> str:
+    """One phrase for reports: '2 x CPU, mirrored, bfloat16, batch of 32 in 4 micro-batches each'."""
+    names = sorted({str(details.get("device_name", "GPU")) for details in _gpus()})
+    parts = [f"{strategy.num_replicas_in_sync} x {' and '.join(names) or 'CPU'}"]
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        parts.append(f"{strategy.extended._num_workers} workers")
+    elif isinstance(strategy, tf.distribute.MirroredStrategy):
+        parts.append("mirrored")
+    parts.append(precision(hardware))
+    if batch is not None:
+        micro = f" in {hardware.accumulate} micro-batches each" if hardware.accumulate > 1 else ""
+        parts.append(f"batch of {batch}{micro}")
+    return ", ".join(parts)
+
+
+def _gpus() -> list[dict[str, object]]:
+    """What is known of the visible GPUs."""
+    return [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.get_visible_devices("GPU")]

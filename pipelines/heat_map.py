@@ -13,6 +13,7 @@ import numpy as np
 
 import zoo
 from pipelines.files import replacing
+from pipelines.objectives.pictures import fonts, short
 from pipelines.text_checkpoint import limit_of, vocabulary_of
 from pipelines.tokenizers import Tokenizer, check_fit
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 Head = int | Literal["all"] | None
-_LONGEST_LABEL = 18  # characters
 _SIDE = (3.5, 14.0)  # inches that a map's longer side is at least and at most
 
 
@@ -108,7 +108,7 @@ def draw(found: HeatMap, path: str | Path, *, head: Head = None) -> None:
     from matplotlib import pyplot
 
     found = found if head == "all" else found.head(head)
-    with matplotlib.rc_context({"font.family": _fonts()}):
+    with matplotlib.rc_context({"font.family": fonts()}):
         figure = _figure(found)
         with replacing(Path(path)) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
@@ -159,7 +159,7 @@ def _figure(found: HeatMap) -> Figure:
     rows = math.ceil(count / columns)
     longest = max(len(found.queries), len(found.keys))
     cell = min(max(0.36 * longest, _SIDE[0]), _SIDE[1]) / longest / max(1, columns / 2)
-    margin = 0.085 * max(map(len, map(_short, (*found.queries.labels, *found.keys.labels)))) + 0.6
+    margin = 0.085 * max(map(len, map(short, (*found.queries.labels, *found.keys.labels)))) + 0.6
     size = (columns * (cell * len(found.keys) + 0.2) + margin + 1, rows * (cell * len(found.queries) + 0.4) + margin)
     figure, grid = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     norm = PowerNorm(0.5, vmin=0, vmax=float(found.shares.max()))  # small shares are to be seen beside large ones
@@ -184,7 +184,7 @@ def _label(axes: Axes, found: HeatMap, *, cell: float, left: bool, top: bool) ->
     font: dict[str, Any] = {"fontsize": min(10, 60 * max(cell, 0.12)), "parse_math": False}
     for axis, tokens, shown in ((axes.xaxis, found.keys, top), (axes.yaxis, found.queries, left)):
         places = range(0, len(tokens), every) if shown else ()
-        axis.set_ticks(places, [_short(tokens.labels[place]) for place in places], **font)
+        axis.set_ticks(places, [short(tokens.labels[place]) for place in places], **font)
         axis.set_tick_params(length=2)
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", rotation=90)
@@ -192,16 +192,3 @@ def _label(axes: Axes, found: HeatMap, *, cell: float, left: bool, top: bool) ->
         axes.axvline(place - 0.5, color="0.4", linewidth=0.8)
     for place in found.queries.breaks:
         axes.axhline(place - 0.5, color="0.4", linewidth=0.8)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
-
-
-def _fonts() -> list[str]:
-    """Matplotlib's own font, then those of other scripts as far as this machine has them."""
-    from matplotlib import font_manager
-
-    installed = set(font_manager.get_font_names())
-    others = ("Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS", "Hiragino Sans")
-    return ["DejaVu Sans", *(name for name in others if name in installed)]

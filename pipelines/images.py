@@ -1,7 +1,8 @@
-"""tf.data sets of images: read, decode, resize, cache, shuffle, augment, batch, prefetch."""
+"""tf.data sets of images: read, decode, resize, keep, augment, batch, prefetch; in training by shuffled numbers."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +13,26 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import augment as policies
-from pipelines import decoding, sources
+from pipelines import batches, decoding, mixing, sources
 from pipelines.batches import finished
 from pipelines.data import Augmentation, Images
 from pipelines.datasets import Part
+from pipelines.feed import Feed, planned
 from pipelines.sources import Examples, ImageData
 from zoo.core.family import Pixels, Task
 from zoo.layers.pixels import pixels_of
 
 _LONG_SIDE = 1.5  # of the short side, in the photos that a cache is sized for
+_AT_ONCE = 256  # images that are read before a signal can end the reading
 _MEMORY_UNKNOWN = 4 * 2**30  # bytes; what systems that do not tell are taken to have free
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled images as a pipelines.datasets.Dataset: batches (B, h, w, 3) float32 in 0..255 and (B,) int32."""
+    """Labelled images as a pipelines.datasets.Dataset: batches (B, h, w, 3) float32 in 0..255 and (B,) int32.
+
+    Where mixup or cutmix are asked for, the targets to train on are (B, classes) float32.
+    """
 
     data: ImageData
     images: Images
@@ -51,9 +57,25 @@ class ImageDataset:
         given = {"size": self.images.size, "crop": self.images.crop}
         return {name: value for name, value in given.items() if value is not None}
 
-    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
-        pixels, augment, flip = color(pixels_of(model)), self.images.augment, self.images.mirrors
-        return training_set(self.data.train, pixels, batch=batch, seed=seed, augment=augment, flip=flip)
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
+        asked = self.images
+        feed = training_set(
+            self.data.train,
+            color(pixels_of(model)),
+            batch=batch,
+            seed=seed,
+            augment=asked.augment,
+            flip=asked.mirrors,
+            balance=asked.balance,
+        )
+        if not (asked.mixup or asked.cutmix):
+            return feed
+        if min(batch, len(self.data.train)) == 1:
+            raise ValueError(
+                f"Images(mixup={asked.mixup:g}, cutmix={asked.cutmix:g}) mixes the images of a batch, and a batch "
+                "holds one. Take batches of 2 or more, or set both to 0."
+            )
+        return mixing.mixed(feed, classes=len(self.classes), mixup=asked.mixup, cutmix=asked.cutmix, seed=seed)
 
     def evaluation_set(self, model: keras.Model, part: Part, *, batch: int, cached: bool = False) -> tf.data.Dataset:
         pixels = color(pixels_of(model))
@@ -83,29 +105,39 @@ def training_set(
     seed: int,
     augment: Augmentation = "light",
     flip: bool = True,
+    balance: bool = False,
     cache_budget: int | None = None,
-) -> tf.data.Dataset:
+) -> Feed:
     """Shuffled, augmented batches: (B, h, w, 3) float32 in 0..255 and (B,) int32, B always the same.
 
-    The same seed gives the same batches, bit for bit, on any number of threads; every epoch another
-    order and other crops. `cache_budget` is in bytes: resized images that fit (by default in a
-    quarter of the free memory) are kept, others are read again each epoch.
+    A batch hangs on its number and the seed alone, bit for bit, on any number of threads; every epoch has another
+    order and other crops. With `balance` each class is drawn equally often, else each example at most once an epoch.
+    `cache_budget` is in bytes: resized images that fit (by default in a quarter of the free memory) are read once and
+    kept, others are read again each epoch.
 
     Raises:
         ValueError: there are no examples, or no policy of that name.
     """
-    if not len(examples):
-        raise ValueError("There are no examples to train on; see pipelines.sources.load.")
-    plain = augment == "none"  # what evaluation sees: nothing is left to do after the cache
-    size = pixels.shape if plain else decoding.training_size(pixels)
-    resize = _cropped if plain else decoding.scaled
-    cached = _fits(len(examples), size, cache_budget)
-    images = _shuffled(examples, lambda image: resize(image, pixels), seed=seed, cached=cached)
-    if plain:
-        images = images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE)
-    else:
-        images = _augmented(images, policies.policy(augment, pixels, flip=flip), seed=seed)
-    return finished(images.batch(min(batch, len(examples)), drop_remainder=True))
+    policy = policies.policy(augment, pixels, flip=flip)
+    plain = augment == "none"  # what evaluation sees: nothing is left to do with what is kept
+    resize, size = (_cropped, pixels.shape) if plain else (decoding.scaled, decoding.training_size(pixels))
+    read = _reader(examples, lambda image: resize(image, pixels))
+    kept = functools.cache(lambda: _kept(examples, read, size, cache_budget))  # once for all starts
+    labels = tf.constant(examples.labels, tf.int32)
+    together, shape = batches.batch_size(len(examples), batch), (*pixels.shape, 3)
+    numbers = _numbers(examples, together, balance=balance, seed=seed)
+
+    def start(number: int) -> tf.data.Dataset:
+        images = kept()
+
+        def make(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = read(index) if images is None else _of(images, index)
+            return _as_float(tf.ensure_shape(image, shape) if plain else policy(image, draw), labels[index])
+
+        single = numbers.start(number).unbatch().map(make, num_parallel_calls=tf.data.AUTOTUNE)
+        return finished(single.batch(together, drop_remainder=True))
+
+    return Feed(numbers.steps, start, lambda number: numbers.start(number).map(lambda rows, draws: rows))
 
 
 def color(pixels: Pixels) -> Pixels:
@@ -127,7 +159,9 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
 
     Give a set that is read every epoch a `cache_budget`, as in `training_set`.
     """
-    images = _decoded(tf.data.Dataset.range(len(examples)), examples, lambda image: _cropped(image, pixels))
+    read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels, tf.int32)
+    order = tf.data.Dataset.range(len(examples))
+    images = order.map(lambda index: (read(index), labels[index]), num_parallel_calls=tf.data.AUTOTUNE)
     if _fits(len(examples), pixels.shape, cache_budget):
         images = images.cache()
     return finished(images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
@@ -164,30 +198,67 @@ def check_range(dataset: tf.data.Dataset) -> None:
                 )
 
 
-def _shuffled(
-    examples: Examples, resize: Callable[[tf.Tensor], tf.Tensor], *, seed: int, cached: bool
-) -> tf.data.Dataset:
-    """Resized examples in another order every epoch: cached images are shuffled, of others the indexes."""
-    order = tf.data.Dataset.range(len(examples))
-    if cached:
-        return _decoded(order, examples, resize).cache().shuffle(len(examples), seed=seed)
-    return _decoded(order.shuffle(len(examples), seed=seed), examples, resize)
+def _numbers(examples: Examples, batch: int, *, balance: bool, seed: int) -> Feed:
+    """Of each batch the numbers of its examples (B,) and what decides the augmentation of each, (B, 2) int32."""
+    plan = batches.balanced(examples.labels, batch) if balance else batches.uniform(len(examples), batch)
+
+    def with_draws(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        order, chance = tf.unstack(tf.random.split(key, 2))
+        rows = plan(order)
+        draws = tf.random.stateless_uniform((*rows.shape, 2), chance, minval=None, maxval=None, dtype=tf.int32)
+        return rows, draws
+
+    return planned(with_draws, steps=len(examples) // batch, seed=seed)
 
 
-def _augmented(images: tf.data.Dataset, policy: policies.Policy, *, seed: int) -> tf.data.Dataset:
-    # A seed an image, drawn in order: random numbers drawn inside a parallel map are not reproducible.
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-    return tf.data.Dataset.zip(images, seeds).map(
-        lambda example, draw: (policy(example[0], tf.cast(draw, tf.int32)), example[1]),
-        num_parallel_calls=tf.data.AUTOTUNE,
+def _reader(examples: Examples, resize: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function from an example's number to its image, decoded and resized, (h, w, 3) uint8."""
+    images, decode = decoding.elements(examples.images), decoding.decoder(examples.images)
+    return lambda index: resize(decode(images[index]))
+
+
+def _kept(
+    examples: Examples, read: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int], budget: int | None
+) -> tf.Tensor | None:
+    """All images in one list of tensors, or nothing if they do not fit in the budget.
+
+    A list of tensors is a value, to any function of tf.data. With a variable or a table in its stead, tf.data would
+    compute one image at a time wherever operations are to be deterministic.
+    """
+    budget = _free_memory() // 4 if budget is None else budget
+    if not _fits(len(examples), size, budget):
+        return None
+    with tf.device("CPU:0"):
+        images = iter(finished(tf.data.Dataset.range(len(examples)).map(read, num_parallel_calls=tf.data.AUTOTUNE)))
+
+        @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
+        def following(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            found = tf.TensorArray(tf.uint8, size=count, element_shape=(None, None, 3), infer_shape=False)
+            taken = tf.constant(0, tf.int64)
+            for place in tf.range(count):
+                image = next(images)
+                found, taken = found.write(place, image), taken + tf.size(image, tf.int64)
+            return found.flow, taken
+
+        whole, left = None, budget
+        for first in range(0, len(examples), _AT_ONCE):
+            more, taken = following(min(_AT_ONCE, len(examples) - first))
+            left -= int(taken)
+            if left < 0:  # they are longer than was to be expected
+                return None
+            whole = (
+                more
+                if whole is None
+                else tf.raw_ops.TensorListConcatLists(input_a=whole, input_b=more, element_dtype=tf.uint8)
+            )
+        return whole
+
+
+def _of(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """One of the images that are kept, (h, w, 3) uint8."""
+    return tf.raw_ops.TensorListGetItem(
+        input_handle=images, index=tf.cast(index, tf.int32), element_shape=[-1, -1, 3], element_dtype=tf.uint8
     )
-
-
-def _decoded(order: tf.data.Dataset, examples: Examples, resize: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
-    """(image, label) for each index, the image decoded and resized."""
-    images, labels = decoding.elements(examples.images), tf.constant(examples.labels, tf.int32)
-    decode = decoding.decoder(examples.images)
-    return order.map(lambda i: (resize(decode(images[i])), labels[i]), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _cropped(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:

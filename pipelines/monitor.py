@@ -1,22 +1,26 @@
-"""What is seen and kept while a model trains: progress, history, the best weights so far."""
+"""What is seen while a model trains: its history and a progress bar."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from pipelines import lora
-from pipelines.files import replacing, write_text
+from pipelines.run import Phase
+
+if TYPE_CHECKING:
+    from pipelines.engine import Step
 
 
 class TrainingDiverged(ArithmeticError):
@@ -53,94 +57,154 @@ class History:
             table.writerow([e.phase, e.epoch, f"{e.learning_rate:.6g}", *values, f"{e.seconds:.2f}", kept])
         return text.getvalue()
 
+    def to_json(self) -> str:
+        """The epochs with all digits, and the index of the best; null for what is no finite number."""
+        best = next((index for index, epoch in enumerate(self.epochs) if epoch is self.best), None)
+        values = {"epochs": [dataclasses.asdict(epoch) for epoch in self.epochs], "best": best}
+        return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
 
-class Keeper(keras.callbacks.Callback):
-    """Writes the history, keeps the best weights over all phases, and ends a phase that no longer improves.
+    @classmethod
+    def from_json(cls, text: str) -> History:
+        """The history that `to_json` wrote.
 
-    The best is the lowest validation loss, or, without a validation set, the latest epoch. With a
-    folder, history.csv and best.weights.h5 in it are whole after every epoch, whatever happens next.
-    """
-
-    def __init__(self, *, patience: int, folder: Path | None):
-        super().__init__()
-        self.history = History()
-        self._patience, self._folder = patience, folder
-        self._weights: list | None = None
-        self._phase, self._rate, self._waited, self._start = 0, 0.0, 0, 0.0
-
-    def begin(self, phase: int, learning_rate: float) -> None:
-        """The next epochs are of this phase."""
-        self._phase, self._rate, self._waited = phase, learning_rate, 0
-
-    def restore_best(self) -> None:
-        """Put the best weights so far back into the model."""
-        if self._weights is not None:
-            lora.set_weights(self.model, self._weights)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        done = Epoch(self._phase, epoch + 1, self._rate, metrics, time.perf_counter() - self._start)
-        self.history.epochs.append(done)
-        if not math.isfinite(metrics["loss"]):
-            self.restore_best()
-            raise TrainingDiverged(
-                f"The loss became {metrics['loss']} in phase {self._phase}, epoch {epoch + 1}, at a peak learning rate "
-                f"of {self._rate:g}. Try a tenth of it. The model holds the best weights until then."
-            )
-        if self._improves(done):
-            self.history.best, self._waited = done, 0
-            self._weights = lora.get_weights(self.model)
-            if self._folder:
-                with replacing(self._folder / "best.weights.h5") as path:
-                    self.model.save_weights(path)
-        else:
-            self._waited += 1
-            self.model.stop_training = self._waited >= self._patience
-        if self._folder:
-            write_text(self._folder / "history.csv", self.history.to_csv())
-
-    def _improves(self, done: Epoch) -> bool:
-        best = self.history.best
-        if best is None or "val_loss" not in done.metrics:
-            return True
-        return done.metrics["val_loss"] < best.metrics["val_loss"]
+        Raises:
+            ValueError: the text is not such a history.
+        """
+        try:
+            values = json.loads(text)
+            epochs = [Epoch(**{**epoch, "metrics": _numbers(epoch["metrics"])}) for epoch in values["epochs"]]
+            return cls(epochs, None if values["best"] is None else epochs[values["best"]])
+        except (KeyError, TypeError, AttributeError, IndexError, json.JSONDecodeError) as error:
+            raise ValueError(f"This is not a history's JSON: {error!r}.") from None
 
 
-class ProgressBar(keras.callbacks.Callback):
-    """A bar for the running epoch, and one line for each that is done."""
+def _finite(value: Any) -> Any:
+    """A value as JSON can hold it: what is no finite number becomes None."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    def __init__(self, *, phases: int):
-        super().__init__()
-        self._phases, self._title = phases, ""
-        self._console = Console(file=sys.stderr, highlight=False)
-        self._bar: Progress | None = None
 
-    def begin(self, phase: int, groups: list[str]) -> None:
-        """The next epochs are of this phase, which trains these groups."""
-        self._title = f"phase {phase}/{self._phases}"
-        self._console.print(f"[bold]{self._title}[/]: training {', '.join(groups)}")
+def _numbers(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+class Watcher:
+    """Is told how a fit goes; does nothing with it. Numbers count from 1 but for `done`."""
+
+    def begin_phase(self, number: int, phase: Phase, groups: Sequence[str]) -> None:
+        """The next epochs are of this phase, which trains these groups, from the output toward the input."""
+
+    def begin_epoch(self, number: int, steps: int, done: int) -> None:
+        """An epoch of this phase begins, `done` of its steps are done already."""
+
+    def after_step(self, number: int, step: Step) -> None:
+        """A step is done, the `number`-th of the fit."""
+
+    def after_epoch(self, epoch: Epoch) -> None:
+        """An epoch is done, validation included."""
+
+    def before_checkpoint(self) -> None:
+        """A checkpoint is about to be written: what was told so far has to be on the disk."""
 
     def close(self) -> None:
-        """Take the bar away, also when training was interrupted."""
+        """The fit has come to its end, good or bad."""
+
+
+class ProgressBar(Watcher):
+    """A bar for the running epoch with its speed and the time that it has to go, and one line for each that is done.
+
+    `batch` is the number of examples in a step, called `unit`; without it, or for a batch of unknown size, steps are
+    counted. Where standard error is no terminal there are only the lines.
+    """
+
+    def __init__(self, *, phases: int, batch: int | None = None, unit: str = "examples"):
+        self._phases, self._title, self._epochs = phases, "", 0
+        self._batch, self._unit = (1, "steps") if batch is None else (batch, unit)
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._bar: Progress | None = None
+        self._clock = _Clock()
+
+    def begin_phase(self, number: int, phase: Phase, groups: Sequence[str]) -> None:
+        self._title, self._epochs = f"phase {number}/{self._phases}", phase.epochs
+        self._console.print(f"[bold]{self._title}[/]: training {', '.join(groups)}")
+        self._clock = _Clock()
+
+    def begin_epoch(self, number: int, steps: int, done: int) -> None:
+        self._clock.begin()
+        if self._console.is_terminal:
+            speed = _Speed(self._clock, self._batch, self._unit)
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed)
+            left = TimeRemainingColumn(compact=True)
+            self._bar = Progress(*columns, left, console=self._console, transient=True, refresh_per_second=2)
+            self._bar.add_task(f"epoch {number}/{self._epochs}", total=steps, completed=done)
+            self._bar.start()
+
+    def after_step(self, number: int, step: Step) -> None:
+        self._clock.tick()
+        if self._bar:
+            self._bar.advance(self._bar.task_ids[0])
+
+    def after_epoch(self, epoch: Epoch) -> None:
+        self.close()
+        parts = [f"{name} {value:.4f}" for name, value in epoch.metrics.items()]
+        if speed := self._clock.speed:
+            parts.append(_rate(speed * self._batch, self._unit))
+        self._clock.end()
+        self._console.print(f"  epoch {epoch.epoch}/{self._epochs}  {'  '.join(parts)}", soft_wrap=True)
+
+    def close(self) -> None:
         if self._bar:
             self._bar.stop()
             self._bar = None
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.add_task(f"epoch {epoch + 1}/{self.params['epochs']}", total=self.params.get("steps"))
-            self._bar.start()
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self._bar:
-            self._bar.advance(self._bar.task_ids[0])
+class _Clock:
+    """Steps a second in this epoch. The first step of a phase builds a graph and does not count, if there are others.
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.close()
-        values = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
-        self._console.print(f"  epoch {epoch + 1}/{self.params['epochs']}  {values}")
+    Nor does what comes between two epochs: validation, checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self._fresh = True  # the graph of this phase is not built
+        self.end()
+
+    def begin(self) -> None:
+        self._begun, self._first, self._last, self._steps = time.perf_counter(), 0.0, 0.0, 0
+
+    def tick(self) -> None:
+        self._last = time.perf_counter()
+        self._steps += 1
+        if self._fresh:
+            self._first, self._fresh = self._last, False
+
+    def end(self) -> None:
+        """The epoch is over; the next one may have no steps."""
+        self._begun, self._first, self._last, self._steps = 0.0, 0.0, 0.0, 0
+
+    @property
+    def speed(self) -> float | None:
+        if not self._steps:
+            return None
+        built = self._first > 0 and self._steps > 1
+        steps, since = (self._steps - 1, self._first) if built else (self._steps, self._begun)
+        return steps / max(self._last - since, 1e-9)
+
+
+class _Speed(ProgressColumn):
+    """The speed of the running epoch."""
+
+    def __init__(self, clock: _Clock, batch: int, unit: str):
+        super().__init__()
+        self._clock, self._batch, self._unit = clock, batch, unit
+
+    def render(self, task: Task) -> Text:
+        speed = self._clock.speed
+        return Text("" if speed is None else _rate(speed * self._batch, self._unit))
+
+
+def _rate(value: float, unit: str) -> str:
+    """'1,234 images/s'; with a digit more where it is slow."""
+    return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.2g} {unit}/s"

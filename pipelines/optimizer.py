@@ -1,36 +1,85 @@
-"""The optimizer of a phase: a rate for each group, warm-up and cosine, state carried over from the phase before."""
+"""The optimizer of a phase: a rate for each group, decay where it belongs, state carried over from the phase before."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+
 import keras
 
+from pipelines.decay import decays
 from pipelines.freezing import Groups, unfrozen
+from pipelines.optimization import USUAL, Optimization
 from pipelines.run import Phase
+from pipelines.schedules import Plateau, Rate, WarmUp, schedule
 
-_OWN_STATE = ("iteration", "learning_rate", "step_counter", "dynamic_scale")  # starts anew with each phase
+_MOMENTS = (  # the attributes of Keras' optimizers that hold a variable for each weight
+    "momentums", "_momentums", "_velocities", "_average_gradients", "adam_velocities", "_r", "_c", "_v",
+)  # fmt: skip
 
 
-def build(model: keras.Model, groups: Groups, phase: Phase, *, steps: int) -> keras.optimizers.Optimizer:
-    """Adam over the variables that learn, built: each group at its own rate, `steps` in the whole phase.
+class GroupOptimizer(keras.optimizers.MultiOptimizer):
+    """An optimizer for each group of variables; `plateau` lowers all their rates, where that is asked for."""
+
+    plateau: Plateau | None = None
+
+
+def build(
+    model: keras.Model, groups: Groups, phase: Phase, optimization: Optimization = USUAL, *, steps: int
+) -> keras.optimizers.Optimizer:
+    """The optimizer over the variables that learn, built: each group at its own rate, `steps` in the whole phase.
 
     Toward the input, each group's rate is `layer_decay` times that of the group after it.
     """
-    rates = group_rates(groups, phase)
-    optimizers = {name: keras.optimizers.Adam(_schedule(rate, phase, steps)) for name, rate in rates.items()}
-    by_path = {
-        variable.path: optimizers[name]
-        for name in rates
-        for layer in groups[name]
-        for variable in layer.trainable_variables
+    learning = {
+        name: [variable for layer in groups[name] for variable in layer.trainable_variables]
+        for name in unfrozen(groups, phase)
     }
+    rates = {
+        name: schedule(rate, phase, optimization, steps=steps) for name, rate in group_rates(groups, phase).items()
+    }
+    optimizers = {name: _one(optimization, rates[name], variables) for name, variables in learning.items()}
+    by_path = {variable.path: optimizers[name] for name, variables in learning.items() for variable in variables}
     output = next(iter(optimizers.values()))
-    optimizer: keras.optimizers.Optimizer = keras.optimizers.MultiOptimizer(
-        keras.optimizers.OptimizerMap(output, by_path)
-    )
+    grouped = GroupOptimizer(keras.optimizers.OptimizerMap(output, by_path))
+    if optimization.schedule == "plateau":
+        grouped.plateau = Plateau(grouped, factor=optimization.factor, wait=optimization.wait)
+        for rate in rates.values():
+            assert isinstance(rate, WarmUp)
+            rate.factor = grouped.plateau.factor
+    optimizer: keras.optimizers.Optimizer = grouped
     if any(layer.compute_dtype == "float16" for layer in model._flatten_layers()):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = keras.optimizers.LossScaleOptimizer(grouped)
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _one(optimization: Optimization, rate: Rate, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+    """The optimizer of one group."""
+    known, momentum, decay = keras.optimizers, optimization.usual_momentum, optimization.usual_decay or None
+    match optimization.optimizer:
+        case "sgd":
+            made = known.SGD(rate, momentum=momentum, nesterov=optimization.nesterov, weight_decay=decay)
+        case "rmsprop":
+            made = known.RMSprop(rate, momentum=momentum, weight_decay=decay)
+        case "muon":
+            others = [f"^{re.escape(v.path)}$" for v in variables if not _orthogonal(v)]
+            options = {"momentum": momentum, "weight_decay": decay, "adam_weight_decay": decay}
+            made = known.Muon(rate, exclude_layers=others, **options)
+        case "adamw":
+            made = known.AdamW(rate, weight_decay=optimization.usual_decay)
+        case "adam" | "lamb" | "lion" | "adafactor":
+            kinds = {"adam": known.Adam, "lamb": known.Lamb, "lion": known.Lion, "adafactor": known.Adafactor}
+            made = kinds[optimization.optimizer](rate, weight_decay=decay)
+    made.exclude_from_weight_decay(var_list=[variable for variable in variables if not decays(variable)])
+    return made
+
+
+def _orthogonal(variable: keras.Variable) -> bool:
+    """Whether Muon is for a weight: hidden matrices; embeddings and the last layer are Adam's, as its author says."""
+    layer, leaf = variable.path.split("/", 1)[0], variable.path.rsplit("/", 1)[-1]
+    last = layer.rsplit(".", 1)[-1].startswith("head_logits")
+    return len(variable.shape) == 2 and decays(variable) and not last and not re.match(r"embedding|table", leaf)
 
 
 def group_rates(groups: Groups, phase: Phase) -> dict[str, float]:
@@ -38,27 +87,48 @@ def group_rates(groups: Groups, phase: Phase) -> dict[str, float]:
     return {name: phase.learning_rate * phase.layer_decay**i for i, name in enumerate(unfrozen(groups, phase))}
 
 
+def learning_rates(
+    groups: Groups, phase: Phase, optimization: Optimization, *, step: int, steps: int, factor: float = 1.0
+) -> dict[str, float]:
+    """The rate of each group that learns at a step of a phase, counted from 0, times that of a `plateau_factor`."""
+    share = factor * float(schedule(1.0, phase, optimization, steps=steps)(step))
+    return {name: share * rate for name, rate in group_rates(groups, phase).items()}
+
+
+def after_epoch(optimizer: keras.optimizers.Optimizer, metrics: Mapping[str, float]) -> bool:
+    """Let the optimizer know how an epoch went; whether its rates are lower from now on."""
+    plateau = _grouped(optimizer).plateau
+    return plateau is not None and plateau.record(metrics.get("val_loss", metrics["loss"]))
+
+
+def plateau_factor(optimizer: keras.optimizers.Optimizer) -> float:
+    """What the rates are multiplied by for want of improvement; 1 where nothing lowers them."""
+    plateau = _grouped(optimizer).plateau
+    return 1.0 if plateau is None else float(keras.ops.convert_to_numpy(plateau.factor))
+
+
 def carry_state(old: keras.optimizers.Optimizer | None, new: keras.optimizers.Optimizer) -> None:
     """Copy the moments of every variable that both optimizers know, by its name.
 
     Compiling anew would drop them: what a layer has learned of its gradients in one phase would be
-    lost in the next.
+    lost in the next. Counters, rates and the scale of a loss start anew.
     """
-    known = {_slot(variable): variable for variable in (old.variables if old else ())}
-    for variable in new.variables:
-        slot = _slot(variable)
-        if slot not in _OWN_STATE and slot in known and known[slot].shape == variable.shape:
-            variable.assign(known[slot])
+    known = _moments(old) if old else {}
+    for key, variable in _moments(new).items():
+        if key in known and known[key].shape == variable.shape:
+            variable.assign(known[key])
 
 
-def _slot(variable: keras.Variable) -> str:
-    """'stage1_conv_kernel_momentum': the name without the optimizer's own, which is numbered anew in each phase."""
-    return variable.path.rsplit("/", 1)[-1]
+def _moments(optimizer: keras.optimizers.Optimizer) -> dict[tuple[str, str], keras.Variable]:
+    """By kind and by the path of the weight: names of the variables themselves are not unique (Adafactor's)."""
+    return {
+        (kind, weight.path): moment
+        for inner in _grouped(optimizer).optimizers
+        for kind in _MOMENTS
+        for weight, moment in zip(inner._trainable_variables, getattr(inner, kind, ()), strict=False)
+        if moment is not None
+    }
 
 
-def _schedule(rate: float, phase: Phase, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear from 0 to the peak over the warm-up, then a half cosine to 0."""
-    warmup = min(round(phase.warmup * steps), steps - 1)
-    if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(rate, steps)
-    return keras.optimizers.schedules.CosineDecay(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
+def _grouped(optimizer: keras.optimizers.Optimizer) -> GroupOptimizer:
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -166,8 +166,8 @@ def _csv_part(path: Path, rows: Sequence[tuple[Path, str]]) -> Labelled:
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
     """Class names in order; numbers by value, so that "10" comes after "9"."""
-    names = set(labels)
-    return tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else str))
+    names = sorted(set(labels))  # so that "01" and "1", which are of one value, are in an order too
+    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
 
 
 def _npz(path: Path) -> Labelled:

@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines.data import AnyData, Augmentation, Images, Series, Tables, Texts, ValueLoss, check_choice
+from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
-__all__ = ["AnyData", "Augmentation", "Hardware", "Images", "Phase", "Run", "Series", "Tables", "Texts"]
+__all__ = [
+    "AnyData", "Augmentation", "Hardware", "Images", "Optimization", "Phase", "Run", "Series", "Tables", "Texts",
+]  # fmt: skip
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+ClassLoss = Literal["cross_entropy", "binary_cross_entropy", "focal"]
+Loss = Literal[ValueLoss, ClassLoss]
+ClassWeights = Literal["balanced"] | Mapping[str, float]
+FOCUS = 2.0  # of the focal loss, as in its paper
 T = TypeVar("T")
 
 
@@ -58,15 +66,19 @@ class Phase:
 class Hardware:
     """What a run computes on.
 
-    strategy: "one" device, "mirrored" over all visible ones, or "auto": mirrored where there are
-    several GPUs (or several logical CPU devices), else one.
+    strategy: "one" device, "mirrored" over all visible ones, "multi_worker" over those of all machines in TF_CONFIG
+    (with pipelines.train.fit alone), or "auto": mirrored where there are several GPUs (or several logical CPU
+    devices), else one. precision: "auto" is the fastest that all devices have.
     """
 
-    strategy: Literal["auto", "one", "mirrored"] = "auto"
+    strategy: Strategy = "auto"
     precision: Precision = "float32"
+    accumulate: int = 1  # micro-batches of a device's part of a batch: they need their memory one after the other
 
     def __post_init__(self) -> None:
-        check_choice("Hardware(strategy)", self.strategy, Literal["auto", "one", "mirrored"])
+        if type(self.accumulate) is not int or self.accumulate < 1:
+            raise ValueError(f"Hardware(accumulate={self.accumulate!r}) must be a whole number of at least 1.")
+        check_choice("Hardware(strategy)", self.strategy, Strategy)
         check_choice("Hardware(precision)", self.precision, Precision)
 
 
@@ -85,12 +97,17 @@ class Run:
     out: Path
     weights: str | None = None
     task: Task | None = None  # what the model is trained for; what the data ask for if not given
-    loss: ValueLoss | None = None  # of numbers: mean squared, mean absolute or Huber's; mean squared if not given
+    loss: Loss | None = None  # of numbers mse, mae or huber; of classes cross_entropy, binary_cross_entropy or focal
     overrides: Mapping[str, Any] = field(default_factory=dict)
     hardware: Hardware = Hardware()
     batch: int = 32  # examples per step, over all devices together
     patience: int = 5
     seed: int = 0
+    save_steps: int | None = None  # between two checkpoints within an epoch; about a minute if not given
+    optimization: Optimization = USUAL
+    label_smoothing: float = 0.0  # share of the target that all classes have in equal parts
+    class_weights: ClassWeights | None = None  # "balanced" by the training examples, or by name; others count 1
+    focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -98,10 +115,30 @@ class Run:
             raise ValueError("Run(phases=()) has nothing to train; take them from pipelines.recipes.")
         if self.batch < 1 or self.patience < 1:
             raise ValueError(f"Run(batch={self.batch}, patience={self.patience}): both must be at least 1.")
+        if self.save_steps is not None and self.save_steps < 1:
+            raise ValueError(f"Run(save_steps={self.save_steps}) must be at least 1.")
         if self.task is not None:
             check_choice("Run(task)", self.task, Task)
         if self.loss is not None:
-            check_choice("Run(loss)", self.loss, ValueLoss)
+            check_choice("Run(loss)", self.loss, Loss)
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"Run(label_smoothing={self.label_smoothing}) must be at least 0 and under 1, such as 0.1."
+            )
+        if not 0 < self.focus < math.inf:
+            raise ValueError(f"Run(focus={self.focus}) must be over 0; 2 is usual.")
+        if self.focus != FOCUS and self.loss != "focal":
+            raise ValueError(f"Run(focus={self.focus}) is of loss='focal', not of loss={self.loss!r}.")
+        given = self.class_weights
+        if given is None or given == "balanced":
+            return
+        if not isinstance(given, Mapping) or not all(isinstance(v, int | float) for v in given.values()):
+            raise ValueError(f"Run(class_weights={given!r}) is 'balanced', or numbers by the names of classes.")
+        if not all(0 <= value < math.inf for value in given.values()):
+            raise ValueError(f"Run(class_weights={dict(given)}) must be numbers of at least 0.")
 
     @property
     def is_checkpoint(self) -> bool:
@@ -136,6 +173,7 @@ class Run:
         values["data"] = _data_from_dict(values.get("data", {}))
         values["phases"] = tuple(_from_dict(Phase, phase) for phase in values.get("phases", ()))
         values["hardware"] = _from_dict(Hardware, values.get("hardware", {}))
+        values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
         return _from_dict(cls, values)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from pipelines.feed import Feed
+
 _CLOCK_CHANGE = datetime.timedelta(hours=2)  # by which local times go back in autumn, and a little more
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -63,7 +65,7 @@ class SeriesData:
         """The targets' values in each window, (N, window, targets): the last of them is the naive forecast."""
         return self.goals[_steps(self.parts[part], range(self.windows.window))]
 
-    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
         """Shuffled batches: (B, window, columns) and (B, horizon, targets), float32 in the units of the source."""
         from pipelines import batches
 

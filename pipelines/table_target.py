@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -72,4 +73,6 @@ def _present(table: Table, target: str) -> list[str]:
 
 
 def _class_name(cell: str, whole: bool) -> str:
-    return str(int(float(cell))) if whole else cell
+    """A whole number without the point and the sign that it may be written with; other cells as they are."""
+    value = number(cell) if whole else None
+    return str(int(Decimal(cell))) if value is not None and value.is_integer() else cell

@@ -17,12 +17,15 @@ from pipelines.datasets import Part
 from pipelines.readers import ordered
 from pipelines.table_target import Target
 from zoo.core.family import Task
+from zoo.core.naming import nearest
 from zoo.layers.scale import Scale
-from zoo.layers.table import MISSING, Category, Columns, Number, columns_of, nearest, number, numbers
+from zoo.layers.table import MISSING, Category, Columns, Number, columns_of, number, numbers
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from pipelines.feed import Feed
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SETS = {"iris": "load_iris", "wine": "load_wine", "breast_cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
@@ -68,7 +71,7 @@ class TableData:
         """What the data decide about the model."""
         return {"columns": self.columns, **({} if self.target is None else {"target": self.target})}
 
-    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
         """Shuffled batches as the model takes them: (B, columns) float32 and the targets."""
         from pipelines import batches
 

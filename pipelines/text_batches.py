@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 import tensorflow as tf
 
-from pipelines.batches import finished
+from pipelines.batches import batch_size, finished, gathered, uniform
+from pipelines.feed import Feed
 from pipelines.text_encoding import Examples, Ragged
 from zoo.core.family import Task
 
@@ -17,28 +18,28 @@ _STEPS = (*range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32))  # tokens
 
 def training_batches(
     examples: Examples, task: Task, inputs: Collection[str], *, batch: int, seed: int, padding: int, length: int
-) -> tf.data.Dataset:
-    """Batches of exactly `batch` examples, in each of like length; every epoch another order and other batches.
+) -> Feed:
+    """Batches of one size, in each texts of like length; every epoch another order and other batches.
 
-    The same seed gives the same batches. Each epoch leaves out what does not fill a batch, other examples every time.
+    Each epoch leaves out what does not fill a batch, other examples every time.
     """
+    size = batch_size(len(examples.kept), batch)
+    steps = len(examples.kept) // size
     kept = tf.constant(examples.kept, tf.int64)
-    steps = len(examples.kept) // batch
     lengths = tf.constant(examples.encoded.tokens.lengths[examples.kept], tf.int64)
+    longest = int(examples.encoded.tokens.lengths[examples.kept].max())
+    choose = uniform(len(examples.kept), size)
 
-    def plan(draw: tf.Tensor) -> tf.data.Dataset:
-        draw = tf.cast(draw, tf.int32)
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(examples.kept)), seed=draw)[: steps * batch]
-        window = tf.range(steps * batch, dtype=tf.int64) // (batch * _WINDOW)
-        rank = tf.argsort(window * (1 + tf.reduce_max(lengths)) + tf.gather(lengths, order), stable=True)
-        rows = tf.reshape(tf.gather(kept, tf.gather(order, rank)), (steps, batch))
-        return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(rows, seed=draw + 1))
+    def plan(key: tf.Tensor) -> tf.Tensor:
+        keys = tf.unstack(tf.random.split(key, 2))
+        order = tf.reshape(choose(keys[0]), [-1])
+        window = tf.range(steps * size, dtype=tf.int64) // (size * _WINDOW)
+        rank = tf.argsort(window * (1 + longest) + tf.gather(lengths, order), stable=True)
+        rows = tf.reshape(tf.gather(kept, tf.gather(order, rank)), (steps, size))
+        return tf.random.experimental.stateless_shuffle(rows, seed=keys[1])
 
-    # One draw an epoch: iterating anew draws anew, as deterministic as the seed.
-    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2).take(1)
     gather = _gatherer(examples, task, inputs, padding=padding, length=length)
-    batches = draws.flat_map(plan).map(gather, num_parallel_calls=tf.data.AUTOTUNE)
-    return finished(batches.apply(tf.data.experimental.assert_cardinality(steps)))
+    return gathered(plan, gather, steps=steps, seed=seed)
 
 
 def evaluation_batches(

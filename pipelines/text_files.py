@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.readers import PART_OF
+from zoo.core.naming import nearest
 
 KINDS = (".csv", ".tsv", ".jsonl")
 _LARGEST_CELL = 2**30  # characters; Python's csv stops at 131,072 unless told otherwise
@@ -38,8 +38,7 @@ class Table:
             ValueError: there is no such column, or rows without a cell in it.
         """
         if column not in self.columns:
-            close = difflib.get_close_matches(column, self.columns, n=3, cutoff=0.5)
-            near = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            near = nearest(column, self.columns)
             raise ValueError(f"{self.source!r} has no column {column!r}.{near} Columns: {some(self.columns)}.")
         missing = [place for row, place in zip(self.rows, self.places, strict=True) if row.get(column) is None]
         if missing:

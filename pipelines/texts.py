@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipelines import text_batches, text_encoding, text_sources, tokenizer_training, tokenizers
 from pipelines.data import Texts
 from pipelines.datasets import Part, Vocabulary
+from pipelines.feed import Feed
 from pipelines.text_checkpoint import USUAL_LENGTH, Described, describe, limit_of, vocabulary_of
 from pipelines.text_encoding import Examples
 from pipelines.text_sources import TextParts
@@ -70,6 +71,13 @@ class TextData:
         found = {part: self._encoded(part) for part in text_sources.PARTS}
         return {part: examples.kept if part == "train" else examples for part, examples in found.items()}  # type: ignore[misc]
 
+    def labels(self, part: Part) -> np.ndarray | None:
+        """The numbers of the classes (N,), where the task has one for each text."""
+        found = self._encoded(part)
+        if found.labels is None:
+            return None
+        return found.labels[found.kept] if part == "train" else found.labels
+
     @property
     def vocabulary(self) -> Vocabulary:
         """The tokens."""
@@ -82,7 +90,7 @@ class TextData:
         longer = self._model.limit is not None and self._length > self._model.limit
         return {"vocabulary": self.vocabulary.size} | ({"length": self._length} if longer else {})
 
-    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> tf.data.Dataset:
+    def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
         """Shuffled batches of texts of like length, as pipelines.datasets tells of the task.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The only training loop: for each phase freeze, compile and fit."""
+"""Training: of any model on any batches, and of a run from its data to its bundle."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import zoo
-from pipelines import bundle, datasets, evaluate, hardware, images, objectives, optimizer
+from pipelines import bundle, datasets, diagnosis, evaluate, hardware, images, objectives, workers
 from pipelines.bundle import Bundle
+from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.creation import create
 from pipelines.datasets import Dataset
-from pipelines.freezing import Freezer, GivenGroups, find_groups
-from pipelines.monitor import History, Keeper, ProgressBar
+from pipelines.feed import Feed, feed
+from pipelines.freezing import GivenGroups, check_phases, find_groups
+from pipelines.interruption import watched
+from pipelines.keeper import Keeper
+from pipelines.loop import Loop, Settings
+from pipelines.lr_finder import Found, find_learning_rate
+from pipelines.monitor import History, ProgressBar, Watcher
 from pipelines.objectives import Objective
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.objective import accuracy
-from pipelines.run import Images, Phase, Run, Texts
-from zoo.core import registry
-from zoo.core.family import CLASSED
+from pipelines.run import Phase, Run
+from pipelines.tensorboard import FOLDER, TensorBoard
 from zoo.layers.auxiliary import without_auxiliary
 from zoo.layers.pixels import PixelInput
 
-_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",)}  # the Config field of models that take such data
+CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
 
 
 def fit(
     model: keras.Model,
     phases: Sequence[Phase],
-    train: tf.data.Dataset,
+    train: tf.data.Dataset | Feed,
     validation: tf.data.Dataset | None = None,
     *,
     groups: GivenGroups | None = None,
@@ -40,6 +45,11 @@ def fit(
     patience: int = 5,
     folder: Path | None = None,
     progress: bool = True,
+    unit: str = "examples",
+    tensorboard: Path | None = None,
+    settings: Settings | None = None,
+    checkpoints: Checkpoints | None = None,
+    resumed: Checkpoint | None = None,
 ) -> History:
     """Train a functional model phase by phase; it ends with the best weights of all phases.
 
@@ -61,118 +71,182 @@ def fit(
         TrainingDiverged: the loss is no number any more.
     """
     found = find_groups(model, groups)
-    steps = _count_batches(train)
-    train = train.apply(tf.data.experimental.assert_cardinality(steps))
+    check_phases(found, phases)
+    batches = feed(train)
     if any(isinstance(layer, PixelInput) for layer in model.layers):
-        images.check_range(train)
-    metrics = metrics or (accuracy if loss is None else ("accuracy",))
-    loss = loss or CrossEntropy()
-    keeper = Keeper(patience=patience, folder=folder)
-    bar = ProgressBar(phases=len(phases)) if progress else None
-    previous = None
-    try:
-        with Freezer(model, found) as freezer, model.distribute_strategy.scope():
-            for number, phase in enumerate(phases, start=1):
-                freezer.apply(phase)
-                current = optimizer.build(model, found, phase, steps=steps * phase.epochs)
-                optimizer.carry_state(previous, current)
-                model.compile(current, loss=loss, weighted_metrics=list(metrics() if callable(metrics) else metrics))
-                keeper.begin(number, phase.learning_rate)
-                if bar:
-                    bar.begin(number, list(optimizer.group_rates(found, phase)))
-                model.fit(
-                    train,
-                    epochs=phase.epochs,
-                    validation_data=validation,
-                    callbacks=[keeper, bar] if bar else [keeper],
-                    verbose=0,
-                    shuffle=False,  # the data set says in which order
-                )
-                previous = current
-                keeper.restore_best()
-    except KeyboardInterrupt:
-        keeper.restore_best()
-        raise
-    finally:
-        if bar:
-            bar.close()
+        images.check_range(batches.epoch())
+    keeper = Keeper(model, patience=patience, folder=folder)
+    watchers: list[Watcher] = []
+    if progress:
+        watchers.append(ProgressBar(phases=len(phases), batch=_batch_size(batches), unit=unit))
+    if tensorboard is not None:
+        start = resumed.state["position"]["step"] if resumed else 0
+        watchers.append(TensorBoard(tensorboard, model=model, groups=found, start=start))
+    with watched() as interruption:
+        loop = Loop(
+            model,
+            found,
+            phases,
+            batches,
+            validation,
+            loss=loss or CrossEntropy(),
+            metrics=_made(metrics or (accuracy if loss is None else ("accuracy",))),
+            keeper=keeper,
+            settings=settings or Settings(),
+            checkpoints=checkpoints,
+            watchers=watchers,
+            interruption=interruption,
+        )
+        try:
+            loop.run(resumed)
+        except KeyboardInterrupt:
+            keeper.restore_best()
+            raise
+        finally:
+            for watcher in watchers:
+                watcher.close()
     return keeper.history
+
+
+def _batch_size(batches: Feed) -> int | None:
+    """The examples of a batch, if all are of one size."""
+    sides = {tensor.shape[0] for tensor in tf.nest.flatten(batches.start(0).element_spec)}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _made(metrics: Sequence | Callable[[], Sequence]) -> Callable[[], Sequence]:
+    return metrics if callable(metrics) else lambda: metrics
 
 
 def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle:
     """Carry out a run: load its data, build its model, fit, evaluate on the test split, save.
 
-    The same run on the same machine gives the same weights, bit for bit. What is in `run.out`
-    while it trains (run.json, history.csv, best.weights.h5) stays there if the process dies.
+    The same run on the same machine gives the same weights, bit for bit. What is in `run.out` while it trains
+    (run.json, history.csv, best.weights.h5, checkpoints) stays there if the process dies, and `resume` goes on from
+    it to the very weights that an undisturbed run ends with.
 
     Raises:
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
+        Interrupted: Ctrl-C or SIGTERM came; the state is saved.
+        CheckpointsError: the state cannot be written; what was written before is intact.
     """
     bundle.check_room(run.out, overwrite=overwrite)
-    keras.utils.set_random_seed(run.seed)
-    tf.config.experimental.enable_op_determinism()
-    data = datasets.load(run)
-    task = run.task or data.task
-    objective = objectives.find(task, data, loss=run.loss)
-    with hardware.scope(run.hardware) as strategy:
-        batch = _fitting_batch(run.batch, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = create(run, data)
-    training = data.training_set(model, batch=batch, seed=run.seed)
-    validation = _validation(run, data, objective, model)
-    bundle.prepare(run)
-    history = fit(
-        model,
-        run.phases,
-        objective.complete(training, seed=run.seed, training=True),
-        validation,
-        loss=objective.loss(),
-        metrics=objective.metrics,
-        patience=run.patience,
-        folder=run.out,
-        progress=progress,
-    )
-    model = without_auxiliary(model)
-    test = len(data.parts["test"]) > 0
-    scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
-    devices = hardware.describe(strategy, run.hardware)
-    return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices)
+    return _carry_out(run, datasets.load(run), progress=progress)
 
 
-def create(run: Run, data: Dataset) -> keras.Model:
-    """The model of a run, as its data need it.
+def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
+    """Go on with the run in a folder from its newest checkpoint that is whole; of a finished one, its bundle.
 
     Raises:
-        ValueError: the model is not for data of this kind, or has no such option or task.
+        FileNotFoundError: no run began there.
+        ValueError: the data are no longer those that it began with.
+        CheckpointsError: another process trains there, or all checkpoints are damaged.
     """
+    folder = Path(folder)
+    if (folder / "bundle.json").is_file():
+        return bundle.load(folder)
+    if not (folder / "run.json").is_file():
+        raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
+    run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
+    found = Checkpoints(folder / CHECKPOINTS).latest()
+    if found is None:
+        return _carry_out(run, datasets.load(run), progress=progress)
+    data = datasets.load(run, folder=folder)
+    if found.state["data"] != _summary(data):
+        raise ValueError(f"The data of '{folder}' have changed since the run began. Begin it anew: zoo fit --run.")
+    return _carry_out(run, data, resumed=found, progress=progress)
+
+
+def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
+    _refuse_workers(run)
+    keras.utils.set_random_seed(run.seed)
+    tf.config.experimental.enable_op_determinism()
     task = run.task or data.task
-    options: dict[str, Any] = {**data.options(), **run.overrides, "task": task}
-    if task in CLASSED:
-        options["classes"] = len(data.classes)
-    if run.is_checkpoint:
-        return zoo.from_checkpoint(run.model, **options)
-    _check_kind(run, data)
-    return zoo.create(run.model, weights=run.weights, **options)
-
-
-def _check_kind(run: Run, data: Dataset) -> None:
-    """Refuse a model that takes other data than the run's."""
-    needed = _OPTION_OF_KIND.get(type(run.data), ()) or tuple(data.options())
-
-    def takes(config: Any) -> bool:
-        return set(needed) <= {field.name for field in dataclasses.fields(config)}
-
-    if not takes(registry.find_family(run.model).variants[run.model]):
-        able = [
-            name
-            for family in registry.families()
-            for name, config in registry.load_family(family).variants.items()
-            if takes(config)
-        ]
-        raise ValueError(
-            f"{run.model!r} does not take {type(run.data).__name__.lower()}. Models that do: "
-            f"{', '.join(able[:12])}{' and more; see zoo list' if len(able) > 12 else ''}."
+    objective = objectives.of_run(run, data)
+    with hardware.scope(run.hardware) as strategy:
+        batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
+        model = create(run, data)
+    check_phases(find_groups(model), run.phases)
+    training = data.training_set(model, batch=batch, seed=run.seed)
+    validation = _validation(run, data, objective, model)
+    if resumed is None:
+        bundle.prepare(run, data)
+    checkpoints = Checkpoints(run.out / CHECKPOINTS)
+    with checkpoints.lock():
+        history = fit(
+            model,
+            run.phases,
+            objective.complete(training, seed=run.seed, training=True),
+            validation,
+            loss=objective.loss(),
+            metrics=objective.metrics,
+            patience=run.patience,
+            folder=run.out,
+            progress=progress,
+            unit=run.data.unit,
+            tensorboard=run.out / FOLDER,
+            checkpoints=checkpoints,
+            resumed=resumed,
+            settings=_settings(run, data, training),
         )
+        model = without_auxiliary(model)
+        test = len(data.parts["test"]) > 0
+        scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
+        devices = hardware.describe(strategy, run.hardware, batch=batch)
+        return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices)
+
+
+def _refuse_workers(run: Run) -> None:
+    if workers.cluster() is not None and run.hardware.strategy in ("auto", "multi_worker"):
+        raise ValueError(
+            "TF_CONFIG names several workers, and a Run trains on one machine. Set Hardware(strategy='mirrored') for "
+            "this one alone; for all of them call pipelines.train.fit in a program of your own (docs/scale.md)."
+        )
+
+
+def find_rate(run: Run) -> Found:
+    """Peak learning rates for a run's first phase, from a short sweep on a model of its own.
+
+    Raises:
+        ValueError, FileNotFoundError: the data or the model cannot be had as described.
+    """
+    keras.utils.set_random_seed(run.seed)
+    data = datasets.load(run)
+    objective = objectives.of_run(run, data)
+    with hardware.scope(run.hardware) as strategy:
+        batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
+        model = create(run, data)
+    training = data.training_set(model, batch=batch, seed=run.seed)
+    return find_learning_rate(
+        model,
+        objective.complete(training, seed=run.seed, training=True),
+        loss=objective.loss(),
+        phase=run.phases[0],
+        optimization=run.optimization,
+        accumulate=run.hardware.accumulate,
+    )
+
+
+def _settings(run: Run, data: Dataset, training: Feed) -> Settings:
+    return Settings(
+        optimization=run.optimization,
+        accumulate=run.hardware.accumulate,
+        save_steps=run.save_steps,
+        about=_summary(data),
+        names=lambda number: _names(data, training, number),
+    )
+
+
+def _names(data: Dataset, training: Feed, number: int) -> Sequence[str]:
+    """What the examples of a batch are called."""
+    found = diagnosis.examples(training, number)
+    return () if found is None else diagnosis.names_of(data, "train", found)
+
+
+def _summary(data: Dataset) -> dict[str, Any]:
+    """What a run's data are known by when it goes on."""
+    return {"classes": list(data.classes), **{part: len(examples) for part, examples in data.parts.items()}}
 
 
 def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Model) -> tf.data.Dataset | None:
@@ -182,22 +256,15 @@ def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Mode
     return objective.complete(batches, seed=run.seed, training=False)
 
 
-def _fitting_batch(batch: int, examples: int, *, devices: int) -> int:
-    """The batch, or what there is to fill one, in equal parts for all devices."""
-    if batch % devices:
-        near = max(devices, batch // devices * devices)
-        raise ValueError(f"A batch of {batch} does not divide over {devices} devices; use {near} or {near + devices}.")
-    if examples < devices:
-        raise ValueError(f"{examples} training examples do not fill a batch on {devices} devices; use fewer devices.")
-    return min(batch, examples // devices * devices)
-
-
-def _count_batches(dataset: tf.data.Dataset) -> int:
-    """The batches of an epoch, counted by reading them if the data set does not know."""
-    known = int(dataset.cardinality())
-    if known == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("The training set never ends. Give it an epoch's length: dataset.take(batches).")
-    count = known if known >= 0 else sum(1 for _ in dataset)
-    if count == 0:
-        raise ValueError("The training set has no batches.")
-    return count
+def _fitting_batch(run: Run, examples: int, *, devices: int) -> int:
+    """The batch, or what there is to fill one, in equal parts for all devices and their micro-batches."""
+    parts = devices * run.hardware.accumulate
+    if run.batch % parts:
+        near = max(parts, run.batch // parts * parts)
+        pieces = f"{devices} devices" + (
+            f" and {run.hardware.accumulate} micro-batches each" if parts > devices else ""
+        )
+        raise ValueError(f"A batch of {run.batch} does not divide over {pieces}; use {near} or {near + parts}.")
+    if examples < parts:
+        raise ValueError(f"{examples} training examples do not fill a batch of {parts} parts; use fewer devices.")
+    return min(run.batch, examples // parts * parts)

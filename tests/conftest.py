@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 # Before any test module imports TensorFlow, and inherited by the processes that tests start.
+# oneDNN as `import pipelines` has it: some test modules import Keras before, and other kernels round otherwise.
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", HF_HUB_OFFLINE="1", MPLBACKEND="Agg")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 class NetworkBlocked(RuntimeError):

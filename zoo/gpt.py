@@ -18,7 +18,7 @@ from zoo.layers.text import text_inputs, token_embedding
 from zoo.layers.tokens import LearnedPositions
 from zoo.layers.transformer_block import Activation, TransformerBlock
 from zoo.weights.curated import curated
-from zoo.weights.dialect import TORCH, Dialect, Layout, Rule
+from zoo.weights.dialect import TORCH, Copy, Dialect, Layout, Rule
 from zoo.weights.errors import CheckpointError
 from zoo.weights.hub import agree, number, whole
 from zoo.weights.hub_text import published_activation, published_task
@@ -95,22 +95,10 @@ def _part(index: int):
     return lambda array: np.split(array, 3, axis=-1)[index]
 
 
-def _tied(table: np.ndarray, copy: np.ndarray) -> np.ndarray:
-    """The table of token vectors of a file that holds it twice.
-
-    Raises:
-        CheckpointError: the second is not a copy, so that one of them would be lost.
-    """
-    if not np.array_equal(table, copy):
-        raise CheckpointError("lm_head.weight is not a copy of wte.weight; only models whose logits come from it load.")
-    return table
-
-
-def _transformers(prefix: str, *, copied: bool) -> Dialect:
-    """The names of transformers; with `copied` the file holds the table of token vectors as lm_head too."""
-    block, tokens = rf"{prefix}h.\1", f"{prefix}wte"
+def _transformers(prefix: str) -> Dialect:
+    block = rf"{prefix}h.\1"
     rules = (
-        Rule("stem_tokens", (tokens, "lm_head"), _tied) if copied else Rule("stem_tokens", tokens),
+        Rule("stem_tokens", f"{prefix}wte"),
         Rule("stem_positions", f"{prefix}wpe.weight"),
         *(
             Rule(rf"block(\d+)/attention/{name}", f"{block}.attn.c_attn", _part(index))
@@ -124,7 +112,12 @@ def _transformers(prefix: str, *, copied: bool) -> Dialect:
         Rule("neck_norm", f"{prefix}ln_f"),
         Rule("head_logits", "score", np.transpose),  # the one Linear, which is (out, in)
     )
-    return Dialect(CONV1D, rules, ignore=(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",))
+    return Dialect(
+        CONV1D,
+        rules,
+        ignore=(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",),
+        copies=(Copy("lm_head.weight", of=f"{prefix}wte.weight", where="stem_tokens"),),
+    )
 
 
 def _from_hub(config: Mapping[str, Any], shapes: Shapes) -> HubMatch | None:
@@ -188,11 +181,7 @@ FAMILY = Family(
         "distilgpt2": _sized(768, 6, 12),
     },
     conventions=CONVENTIONS,
-    dialects={
-        f"transformers{bare}{copy}": _transformers(prefix, copied=bool(copy))
-        for bare, prefix in (("", "transformer."), ("_bare", ""))
-        for copy in ("", "_copied")
-    },
+    dialects={"transformers": _transformers("transformer."), "transformers_bare": _transformers("")},
     pretrained=curated("gpt"),
     from_hub=_from_hub,
 )

@@ -14,13 +14,13 @@ from reprlib import repr as short
 from typing import Any, Literal
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from zoo.core.family import CLASSED, Family, HubMatch, Task
 from zoo.layers.heads import logits
 from zoo.layers.positions import SinusoidPositions
 from zoo.layers.text import text_inputs
-from zoo.layers.tokens import LearnedPositions
+from zoo.layers.tokens import LearnedPositions, TokenMean
 from zoo.layers.transformer_block import HUB_ACTIVATIONS, Activation, BlockNames, TransformerBlock, block_rules
 from zoo.weights.curated import curated
 from zoo.weights.dialect import TORCH, Dialect, Rule
@@ -84,7 +84,7 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
         x = _stack(y, own["decoder_padding_mask"], config, tower="decoder", context=x, context_mask=mask)
         inputs |= own
     if task == "classify":
-        x = layers.GlobalAveragePooling1D(name="head_mean")(x, mask=ops.cast(mask, "bool"))
+        x = TokenMean(name="head_mean")(x, mask)
     if task in CLASSED:
         x = logits(layers.Dropout(config.dropout, name="head_dropout")(x), classes)
     elif task != "features" and embedding is not None:

@@ -38,6 +38,9 @@ Crop = Annotated[
 ]
 Augment = Annotated[str | None, _option("none, light (usual) or standard.", kind="images")]
 Flip = Annotated[bool | None, _option("Mirror images while training.", "--flip/--no-flip", kind="images")]
+Balance = Annotated[bool, _option("Draw each class equally often while training.", "--balance", kind="images")]
+Mixup = Annotated[float | None, _option("Mix images in pairs, by a share from Beta(x, x): 0.2, say.", kind="images")]
+Cutmix = Annotated[float | None, _option("Paste a part of an image into another, as --mixup: 1, say.", kind="images")]
 SkipCorrupt = Annotated[bool, _option("Leave out files that cannot be read.", "--skip-corrupt", kind="images")]
 
 TextColumn = Annotated[str | None, _option("The column of texts; text if not given.", kind="texts")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable
 from enum import StrEnum
@@ -13,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from pipelines.commands.terminal import megabytes, out
+from zoo.core.naming import nearest
 
 if TYPE_CHECKING:
     from zoo.core.catalog import Entry
@@ -57,8 +57,7 @@ def list_models(
     ]
     if family is not None and family not in (entry.family for entry in known):
         names = tuple(dict.fromkeys(entry.family for entry in known))
-        near = "".join(f" Did you mean {name!r}?" for name in difflib.get_close_matches(family, names, n=1))
-        raise ValueError(f"No family named {family!r}.{near} Families: {', '.join(names)}.")
+        raise ValueError(f"No family named {family!r}.{nearest(family, names)} Families: {', '.join(names)}.")
     if not found:
         raise ValueError(f"No model matches {pattern!r} and these options. All of them: zoo list.")
     out.print(_table(sorted(found, key=_KEYS[sort]) if sort else found))
@@ -70,8 +69,7 @@ def show(name: Annotated[str, typer.Argument(help="A model's name, as in zoo lis
 
     known = {entry.name: entry for entry in catalog.entries()}
     if name not in known:
-        near = " or ".join(map(repr, difflib.get_close_matches(name, known, n=3)))
-        raise ValueError(f"No architecture named {name!r}.{f' Did you mean {near}?' if near else ''} See: zoo list.")
+        raise ValueError(f"No architecture named {name!r}.{nearest(name, known)} See: zoo list.")
     entry = known[name]
     table = Table(show_header=False, box=box.SIMPLE_HEAD, pad_edge=False)
     for title, text in _facts(entry):

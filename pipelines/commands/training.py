@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.commands import data_options as options
+from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from pipelines.bundle import Bundle
+    from pipelines.run import Phase, Run
 
 
 def fit(
@@ -39,8 +47,18 @@ def fit(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of each phase; the recipe's own if not given.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the first phase.")] = None,
-    loss: Annotated[str | None, typer.Option(help="Of numbers: mse (usual), mae or huber.")] = None,
+    loss: training.Loss = None,
+    find_rate: Annotated[
+        bool,
+        typer.Option("--find-learning-rate", help="Take the peak rate from a short sweep on a copy of the model."),
+    ] = False,
     batch: Annotated[int, typer.Option(help="Examples a step, over all devices.")] = 32,
+    accumulate: Annotated[
+        int, typer.Option(help="Micro-batches of a device's part of a batch, one after the other.")
+    ] = 1,
+    save_steps: Annotated[
+        int | None, typer.Option(help="Steps between two checkpoints within an epoch; about a minute if not given.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Decides the split, the order and the random weights.")] = 0,
     validation: options.Validation = None,
@@ -54,6 +72,9 @@ def fit(
     crop: options.Crop = None,
     augment: options.Augment = None,
     flip: options.Flip = None,
+    balance: options.Balance = False,
+    mixup: options.Mixup = None,
+    cutmix: options.Cutmix = None,
     skip_corrupt: options.SkipCorrupt = False,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
@@ -68,10 +89,25 @@ def fit(
     window: options.Window = None,
     horizon: options.Horizon = None,
     stride: options.Stride = None,
+    optimizer: training.Optimizer = None,
+    schedule: training.Schedule = None,
+    warmup: training.Warmup = None,
+    weight_decay: training.WeightDecay = None,
+    momentum: training.Momentum = None,
+    nesterov: training.Nesterov = None,
+    clip: training.Clip = None,
+    clip_by: training.ClipBy = None,
+    ema: training.Ema = None,
+    l1: training.L1 = None,
+    l2: training.L2 = None,
+    patience: training.Patience = None,
+    label_smoothing: training.LabelSmoothing = None,
+    class_weights: training.ClassWeight = None,
+    focus: training.Focus = None,
+    dropout: training.Dropout = None,
+    stochastic_depth: training.StochasticDepth = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
-    import dataclasses
-
     from pipelines.run import Hardware, Run
 
     if run_file is not None:
@@ -82,6 +118,7 @@ def fit(
         {
             "validation": validation, "test": test, "data_dir": data_dir,
             "size": size, "crop": crop, "augment": augment, "flip": flip, "skip_corrupt": skip_corrupt or None,
+            "balance": balance or None, "mixup": mixup, "cutmix": cutmix,
             "text_column": text_column, "second_column": second_column, "label_column": label_column,
             "length": length, "tokenizer": tokenizer, "vocabulary": vocabulary,
             "target": target, "categorical": categorical, "ignore": ignore,
@@ -92,19 +129,25 @@ def fit(
         raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
     weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
     usual = "progressive_unfreezing" if weights or "/" in model else "from_scratch"
+    given = training.run_options(
+        {
+            "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
+            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
+            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
+        },
+        class_weight=class_weights,
+        overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
+    )  # fmt: skip
+    hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it
     run = Run(
-        model,
-        data,
-        _phases(recipe or usual, epochs, learning_rate),
-        output,
-        weights=weights,
-        task=task,  # type: ignore[arg-type]  # Run checks it, and the loss
-        loss=loss,  # type: ignore[arg-type]
-        hardware=Hardware(precision=precision),  # type: ignore[arg-type]  # Hardware checks it
-        batch=batch,
-        seed=seed,
-    )
-    return _train(run, overwrite=overwrite)
+        model, data, _phases(recipe or usual, epochs, learning_rate, warmup), output,
+        weights=weights, hardware=hardware, batch=batch, seed=seed, save_steps=save_steps, **given,
+    )  # fmt: skip
+    if not find_rate:
+        return _train(run, overwrite=overwrite)
+    if learning_rate is not None:
+        raise ValueError("--find-learning-rate and --learning-rate both say the peak rate. Give one of them.")
+    return _train_at_found_rate(run, lambda rate: _phases(recipe or usual, epochs, rate, warmup), overwrite=overwrite)
 
 
 def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
@@ -158,27 +201,61 @@ def export(
     out.print(export_bundle(bundle, chosen or None, length=length).table())
 
 
+def resume(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that was interrupted or killed.", metavar="RUN")],
+) -> None:
+    """Go on with a run where it stopped; it ends with the weights that it would have ended with."""
+    import_tensorflow()
+    from pipelines.train import resume
+
+    _finish(lambda: resume(run), run)
+
+
 def _train(run, *, overwrite: bool) -> None:
     import_tensorflow()
     from pipelines.train import train
 
+    _finish(lambda: train(run, overwrite=overwrite), run.out)
+
+
+def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
+    import_tensorflow()
+    from pipelines import bundle
+    from pipelines.train import find_rate
+
+    bundle.check_room(run.out, overwrite=overwrite)
+    found = find_rate(run)
+    out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
     try:
-        bundle = train(run, overwrite=overwrite)
-    except KeyboardInterrupt:
-        best = run.out / "best.weights.h5"
-        kept = f" The best weights so far are in '{best}'." if best.is_file() else ""
-        again = f" Run it again: zoo fit --run {run.out / 'run.json'} --out {run.out} --overwrite" if kept else ""
-        fail(f"Interrupted.{kept}{again}", 130)
+        _train(dataclasses.replace(run, phases=phases(found.steepest)), overwrite=overwrite)
+    finally:
+        if run.out.is_dir():
+            found.draw(run.out / "learning_rate.png")
+
+
+def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
+    """Carry out a run, and print what has come of it."""
+    from pipelines.interruption import Interrupted
+
+    try:
+        bundle = carry_out()
+    except KeyboardInterrupt as error:
+        began = (folder / "run.json").is_file()
+        code = 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
+        fail("Interrupted." + (f" What is done is saved. Go on with: zoo resume {folder}" if began else ""), code)
     if bundle.scores:
-        _print_scores(bundle.scores, run.data.unit)
+        _print_scores(bundle.scores, bundle.run.data.unit)
     out.print(f"The model is in [bold]{bundle.path}[/]. Next: zoo export {bundle.path}", soft_wrap=True)
 
 
-def _phases(recipe: str, epochs: int | None, learning_rate: float | None):
+def _phases(recipe: str, epochs: int | None, learning_rate: float | None, warmup: float | None = None):
+    from dataclasses import replace
+
     if recipe not in RECIPES:
         raise ValueError(f"No recipe {recipe!r}. Recipes: {', '.join(RECIPES)}.")
     given = {"epochs": epochs, "learning_rate": learning_rate}
-    return RECIPES[recipe](**{name: value for name, value in given.items() if value is not None})
+    phases = RECIPES[recipe](**{name: value for name, value in given.items() if value is not None})
+    return phases if warmup is None else tuple(replace(phase, warmup=warmup) for phase in phases)
 
 
 def _usual_weights(model: str) -> str | None:

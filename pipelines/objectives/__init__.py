@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import typing
 
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
 from pipelines.objectives.answering import AnswerScores, answer
+from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.forecasting import ForecastScores, forecast
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
+from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.scores import Scores
 from pipelines.objectives.tagging import TaggingScores, tag
+from pipelines.run import FOCUS, ClassLoss, ClassWeights, Loss, Run
 from zoo.core.family import Task
 
-__all__ = ["Objective", "Scores", "find", "read_scores"]
+__all__ = ["Objective", "Scores", "find", "of_run", "read_scores"]
 
 _LABELS = {"classify": classify, "tag": tag}
 _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesDataset)}
@@ -26,20 +32,58 @@ _SCORES: tuple[type[Scores], ...] = (
 )  # fmt: skip
 
 
-def find(task: Task, data: Dataset, *, loss: ValueLoss | None = None) -> Objective:
-    """The objective of a task on a data set; `loss` chooses among those of numbers.
+def find(
+    task: Task,
+    data: Dataset,
+    *,
+    loss: Loss | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: ClassWeights | None = None,
+    focus: float = FOCUS,
+) -> Objective:
+    """The objective of a task on a data set.
+
+    `loss` chooses among those of numbers, or of classes; the other options are of those of classes.
 
     Raises:
-        ValueError: the task is not trained for, the data do not have what it needs, or it has no losses to choose.
+        ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
-    if loss is not None and task not in _VALUES:
+    found = _usual(task, data, loss)
+    if found.loss not in (CrossEntropy, BinaryCrossEntropy):
+        for name, value in (("label_smoothing", label_smoothing), ("class_weights", class_weights)):
+            if value:
+                raise ValueError(f"{name}={value!r} is for tasks that choose among classes, not for task={task!r}.")
+        return found
+    kind = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy}.get(loss or "", found.loss)
+    weights = None if class_weights is None else weights_of_classes(class_weights, data)
+    options = {"smoothing": label_smoothing, "weights": weights, "focus": focus if loss == "focal" else 0.0}
+    if kind is found.loss and not any(options.values()):
+        return found
+    return dataclasses.replace(found, loss=functools.partial(kind, **options))
+
+
+def of_run(run: Run, data: Dataset) -> Objective:
+    """The objective of a run on its data.
+
+    Raises:
+        ValueError: as `find`.
+    """
+    options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
+    return find(run.task or data.task, data, loss=run.loss, **options)
+
+
+def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
+    """The objective of a task with its own loss or, of numbers, that which is chosen."""
+    if loss in typing.get_args(ValueLoss) and task not in _VALUES:
         raise ValueError(f"loss={loss!r} is for the tasks regress and forecast; task={task!r} has a loss of its own.")
+    if loss in typing.get_args(ClassLoss) and task in (*_VALUES, "answer"):
+        raise ValueError(f"loss={loss!r} is for tasks that choose among classes, not for task={task!r}.")
     if task in _LABELS:
         if not data.classes:
             raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")
         return _LABELS[task](data)
     if task in _VALUES and isinstance(data, _VALUES[task][1]):
-        return _VALUES[task][0](data, loss or "mse")
+        return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
     if task in _TEXT and isinstance(data, TextDataset):
         return _TEXT[task](data)
     known = [*_LABELS, *_VALUES, *_TEXT]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipelines.datasets import Dataset, Part
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.objective import Objective, accuracy
-from pipelines.objectives.pictures import figure
+from pipelines.objectives.pictures import figure, short
 from pipelines.objectives.scores import Scores
 
 
@@ -37,7 +37,10 @@ class ClassScore:
 class ClassificationScores(Scores):
     """Scores of a classifier. `confusion[i][j]` counts examples of class i that were taken for class j.
 
-    `top5` is None where there are no more than five classes.
+    `top5` is None where there are no more than five classes. For classes that are not equally many: the balanced
+    accuracy is the mean recall of the classes, macro F1 their mean F1, and the AUROC the mean over classes of how often
+    an example of the class has a larger probability of it than one of another. Classes without examples are left out;
+    None in what was written before there were these.
     """
 
     kind = "classification"
@@ -48,6 +51,9 @@ class ClassificationScores(Scores):
     top5: float | None
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    auroc: float | None = None
 
     @property
     def images(self) -> int:
@@ -64,8 +70,14 @@ class ClassificationScores(Scores):
         return cls(**{**renamed(values), "classes": tuple(ClassScore(**renamed(c)) for c in values["classes"])})
 
     def summary(self, unit: str) -> str:
-        top5 = f", top-5 {self.top5:.2%}" if self.top5 is not None else ""
-        return f"Accuracy **{self.accuracy:.2%}**{top5} on {self.examples:,} {unit} never trained on."
+        others = (
+            ("top-5 {:.2%}", self.top5),
+            ("balanced {:.2%}", self.balanced_accuracy),
+            ("macro F1 {:.3f}", self.macro_f1),
+            ("AUROC {:.3f}", self.auroc),
+        )
+        known = "".join(f", {text.format(value)}" for text, value in others if value is not None)
+        return f"Accuracy **{self.accuracy:.2%}**{known} on {self.examples:,} {unit} never trained on."
 
     def rows(self, unit: str) -> list[tuple[str, ...]]:
         return [("class", "precision", "recall", "F1", unit), *(c.row() for c in self.classes)]
@@ -91,13 +103,36 @@ def score(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> C
     predicted = logits.argmax(axis=-1)
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
     scores, confusion = class_scores(labels, predicted, classes)
+    present = [row for row in scores if row.examples]
+    said = [row for index, row in enumerate(scores) if row.examples or (predicted == index).any()]
     return ClassificationScores(
         accuracy=float((predicted == labels).mean()),
         top5=float((best == labels[:, None]).any(axis=-1).mean()) if len(classes) > 5 else None,
         examples=len(labels),
         classes=scores,
         confusion=confusion,
+        balanced_accuracy=float(np.mean([row.recall for row in present])),
+        macro_f1=float(np.mean([row.f1 for row in said])),
+        auroc=auroc(logits, labels),
     )
+
+
+def auroc(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The area under the ROC curve of each class against the others, by its probability: the mean over classes.
+
+    Logits (N, classes), labels (N,). None where there is no class with examples of it and of others, or a logit is no
+    number.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if not np.isfinite(logits).all():
+        return None
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities = powers / powers.sum(axis=-1, keepdims=True)
+    marks = labels[:, None] == np.arange(logits.shape[-1])
+    chosen = [index for index in range(logits.shape[-1]) if marks[:, index].any() and not marks[:, index].all()]
+    areas = [roc_auc_score(marks[:, index], probabilities[:, index]) for index in chosen]
+    return float(np.mean(areas)) if areas else None
 
 
 def class_scores(
@@ -130,8 +165,9 @@ def draw_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str], pat
                     color = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
         if len(counts) <= 60:
-            axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-            axes.set_yticks(range(len(names)), names)
+            shown = [short(name) for name in names]
+            axes.set_xticks(range(len(names)), shown, rotation=90 if max(map(len, names)) > 2 else 0)
+            axes.set_yticks(range(len(names)), shown)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(title)
+        axes.figure.suptitle(title)  # over all the figure: names may leave the axes little of it

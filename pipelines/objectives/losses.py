@@ -33,13 +33,73 @@ class WeightedMean(keras.losses.Loss):
 
 
 class CrossEntropy(WeightedMean):
-    """Of class numbers (B, ...) and logits (B, ..., classes)."""
+    """Of class numbers (B, ...) or shares of classes (B, ..., classes), and logits (B, ..., classes).
 
-    def __init__(self) -> None:
-        super().__init__("cross_entropy")
+    With smoothing s every class gets s / classes of the target, and the right one 1 - s besides. `weights` (classes)
+    multiply each class's part of the loss; what is divided by is the number of examples, not the sum of their weights,
+    so that a batch without a rare class counts less. With a `focus` f it is the focal loss
+    (https://arxiv.org/abs/1708.02002): each part is multiplied by (1 - p)**f, and what is known already counts less.
+    """
+
+    def __init__(self, *, smoothing: float = 0.0, weights: Sequence[float] | None = None, focus: float = 0.0):
+        super().__init__("focal" if focus else "cross_entropy")
+        self._smoothing, self._weights, self._focus = smoothing, weights, focus
 
     def call(self, y_true, y_pred):
-        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        soft = is_soft(y_true, y_pred)
+        if not soft and self._weights is None and not self._focus:
+            right = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+            if not self._smoothing:
+                return right
+            spread = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # the mean over all classes
+            return (1 - self._smoothing) * right + self._smoothing * spread
+        shares = _smoothed(y_true if soft else _one_hot(y_true, y_pred), self._smoothing, of=y_pred.shape[-1])
+        logs = ops.log_softmax(y_pred, axis=-1)
+        parts = -shares * logs * _focused(ops.exp(logs), self._focus)
+        return ops.sum(parts if self._weights is None else parts * _constant(self._weights, parts), axis=-1)
+
+
+class BinaryCrossEntropy(WeightedMean):
+    """Of marks (B, ..., classes), 0 to 1, or class numbers (B, ...), and logits (B, ..., classes); a mean over classes.
+
+    Each class is a question of its own, so that several can hold, or none. Smoothing, weights and focus are as in
+    CrossEntropy; a mark of 0 or 1 is smoothed toward a half.
+    """
+
+    def __init__(self, *, smoothing: float = 0.0, weights: Sequence[float] | None = None, focus: float = 0.0):
+        super().__init__("binary_focal" if focus else "binary_cross_entropy")
+        self._smoothing, self._weights, self._focus = smoothing, weights, focus
+
+    def call(self, y_true, y_pred):
+        marks = _smoothed(y_true if is_soft(y_true, y_pred) else _one_hot(y_true, y_pred), self._smoothing, of=2)
+        yes, no = ops.log_sigmoid(y_pred), ops.log_sigmoid(-y_pred)
+        parts = -marks * yes * _focused(ops.exp(yes), self._focus)
+        parts -= (1 - marks) * no * _focused(ops.exp(no), self._focus)
+        return ops.mean(parts if self._weights is None else parts * _constant(self._weights, parts), axis=-1)
+
+
+def is_soft(y_true, y_pred) -> bool:
+    """Whether targets hold a share of each class rather than the number of one."""
+    return len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == y_pred.shape[-1]
+
+
+def _one_hot(y_true, y_pred):
+    """Class numbers (B, ...) or (B, ..., 1) as shares (B, ..., classes)."""
+    numbers = ops.reshape(ops.cast(y_true, "int32"), ops.shape(y_pred)[:-1])
+    return ops.one_hot(numbers, y_pred.shape[-1], dtype=y_pred.dtype)
+
+
+def _smoothed(shares, smoothing: float, *, of: int):
+    return (1 - smoothing) * shares + smoothing / of if smoothing else shares
+
+
+def _focused(probability, focus: float):
+    """(1 - p)**focus, whose slope is finite at p = 1 for every focus."""
+    return ops.maximum(1 - probability, 1e-7) ** focus if focus else 1.0
+
+
+def _constant(values: Sequence[float], like):
+    return ops.cast(ops.convert_to_tensor(values), like.dtype)
 
 
 class Deviation(WeightedMean):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import keras
 import numpy as np
@@ -12,6 +12,8 @@ import tensorflow as tf
 from keras import ops
 
 from pipelines.datasets import Part
+from pipelines.feed import TARGETS, Feed, feed, key
+from pipelines.objectives.losses import is_soft
 from pipelines.objectives.scores import Scores
 
 
@@ -29,12 +31,23 @@ class Objective:
     score: Callable[[keras.Model, tf.data.Dataset, Part], Scores]
     target: Callable[[Any, tf.Tensor], Any] | None = None
 
-    def complete(self, batches: tf.data.Dataset, *, seed: int, training: bool) -> tf.data.Dataset:
-        """The loader's batches as the loss takes them; what is random differs in every epoch of training only."""
-        if self.target is None:
-            return batches
-        draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=training).batch(2)
+    @overload
+    def complete(self, batches: Feed, *, seed: int, training: Literal[True]) -> Feed: ...
+
+    @overload
+    def complete(self, batches: tf.data.Dataset, *, seed: int, training: Literal[False]) -> tf.data.Dataset: ...
+
+    def complete(self, batches: Feed | tf.data.Dataset, *, seed: int, training: bool) -> Feed | tf.data.Dataset:
+        """The loader's batches as the loss takes them: of a feed in training, of a finite set in evaluation.
+
+        What is random hangs on a batch's number, which in training goes on from epoch to epoch.
+        """
         target = self.target
+        if target is None:
+            return batches
+        if training or isinstance(batches, Feed):
+            return feed(batches).map(lambda batch, number: target(batch, key(seed, TARGETS, number)))
+        draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=False).batch(2)
         completed = tf.data.Dataset.zip(batches, draws).map(
             lambda batch, draw: target(batch, tf.cast(draw, tf.int32)), num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -70,9 +83,11 @@ def _as_deep(weights: tf.Tensor, values: tf.Tensor) -> tuple:
 
 
 def accuracy() -> list[keras.metrics.Metric]:
-    """How often the largest logit is that of the right class."""
+    """How often the largest logit is that of the right class, or, where targets hold shares, of the largest."""
 
     def right(labels, logits):
+        if is_soft(labels, logits):
+            labels = ops.argmax(labels, axis=-1)
         return ops.equal(ops.cast(ops.reshape(labels, ops.shape(logits)[:-1]), "int32"), ops.argmax(logits, axis=-1))
 
     return [WeightedMetric(right, "accuracy")]

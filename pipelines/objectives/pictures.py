@@ -10,10 +10,15 @@ import numpy as np
 
 from pipelines.files import replacing
 
+_LONGEST_NAME = 18  # characters
+
 
 @contextlib.contextmanager
 def figure(path: Path, *, panels: int = 1, panel: tuple[float, float] = (4.0, 4.0)) -> Iterator[np.ndarray]:
-    """Axes side by side, at most three in a row, of `panel` inches each; at the end they are in the file."""
+    """Axes side by side, at most three in a row, of `panel` inches each; at the end they are in the file.
+
+    Names that users gave are shown as they are: a dollar sign begins no formula.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -21,12 +26,27 @@ def figure(path: Path, *, panels: int = 1, panel: tuple[float, float] = (4.0, 4.
 
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    drawn, axes = pyplot.subplots(
-        rows, columns, figsize=(panel[0] * columns, panel[1] * rows), layout="constrained", squeeze=False
-    )
-    for unused in axes.flat[panels:]:
-        unused.set_axis_off()
-    yield axes.flat[:panels]
-    with replacing(path) as temporary:
-        drawn.savefig(temporary, dpi=120)
-    pyplot.close(drawn)
+    with matplotlib.rc_context({"text.parse_math": False, "font.family": fonts()}):
+        drawn, axes = pyplot.subplots(
+            rows, columns, figsize=(panel[0] * columns, panel[1] * rows), layout="constrained", squeeze=False
+        )
+        for unused in axes.flat[panels:]:
+            unused.set_axis_off()
+        yield axes.flat[:panels]
+        with replacing(path) as temporary:
+            drawn.savefig(temporary, dpi=120)
+        pyplot.close(drawn)
+
+
+def short(name: str) -> str:
+    """A name as there is room for it."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def fonts() -> list[str]:
+    """Matplotlib's own font, then those of other scripts as far as this machine has them."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    others = ("Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS", "Hiragino Sans")
+    return ["DejaVu Sans", *(name for name in others if name in installed)]

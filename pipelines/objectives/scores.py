@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(ABC):
     """How good a model is on examples it has never seen. `kind` is what JSON calls the class."""
 
     kind: ClassVar[str]
@@ -29,9 +30,9 @@ class Scores:
         """The scores from what `to_json` wrote, without the kind; lists are tuples."""
         return cls(**values)
 
+    @abstractmethod
     def summary(self, unit: str) -> str:
         """The most important numbers in a sentence; the first of them is **bold**. `unit` names the examples."""
-        raise NotImplementedError
 
     def rows(self, unit: str) -> list[tuple[str, ...]]:
         """A table, its header first; empty if the summary says it all."""
@@ -39,6 +40,7 @@ class Scores:
 
     def draw(self, folder: Path, unit: str) -> None:
         """Write `picture` into a folder, where there is one."""
+        assert self.picture is None, "a class that names a picture draws it"
 
     def section(self, unit: str) -> str:
         """All of it as Markdown."""

@@ -1,40 +1,221 @@
-"""Fits the toy model on some logical CPU devices in every precision: a program for child processes.
+"""Trains small problems on some logical CPU devices, step by step: a program for child processes.
 
-A failed collective poisons its process, so several devices are tested in processes of their own.
+    python -m tests.pipelines.devices TARGET DEVICES CASE...
+
+A case is written as kind/precision/accumulate/clip, such as plain/float16/4/global_norm. TARGET becomes a folder with
+an .npz of each case, in which "one/..." is what one device makes of it without micro-batches. A failed collective
+poisons its process, and a process can reduce over one set of devices only.
 """
 
+import functools
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
-from pipelines import hardware
-from pipelines.run import Hardware, Phase
-from pipelines.train import fit
+from pipelines import replicas
+from pipelines.clipping import Clip
+from pipelines.engine import Engine
+from pipelines.hardware import POLICIES, choose_strategy
+from pipelines.objectives.losses import CrossEntropy
+from pipelines.run import Hardware, Precision
 from tests.pipelines import toy
+from zoo.layers.auxiliary import AuxiliaryModel
+from zoo.layers.convolution import conv_bn
 
-PHASES = (Phase(2, 1e-3, unfreeze=2), Phase(1, 3e-4, unfreeze="all", layer_decay=0.5))
+BATCH, STEPS, CLASSES, LENGTH = 32, 6, 3, 5
+LIMITS = {"global_norm": 0.05, "norm": 0.02, "value": 0.005}  # far under the gradients of these problems
 
 
-def main(devices: int, target: Path) -> None:
+def pictures() -> tuple[np.ndarray, ...]:
+    """(images, labels)."""
+    return toy.problem(BATCH * STEPS, classes=CLASSES)
+
+
+def weighted_pictures() -> tuple[np.ndarray, ...]:
+    """(images, labels, weights): some examples count nothing, others much, and unequally over the parts of a batch."""
+    images, labels = pictures()
+    weights = np.random.default_rng(1).exponential(size=len(labels)).astype("float32")
+    weights[np.arange(len(labels)) % BATCH < 5] = 0
+    return images, labels, weights
+
+
+def tokens() -> tuple[np.ndarray, ...]:
+    """(token ids, labels, weights) of texts of 0 to 5 tokens: the weights of padding are 0."""
+    draw = np.random.default_rng(2)
+    ids = draw.integers(0, 20, (BATCH * STEPS, LENGTH))
+    lengths = draw.integers(0, LENGTH + 1, BATCH * STEPS)
+    weights = (np.arange(LENGTH) < lengths[:, None]).astype("float32")
+    return ids.astype("int32"), (ids % CLASSES).astype("int32"), weights
+
+
+def overflowing() -> tuple[np.ndarray, ...]:
+    """Pictures of which one of the third batch is so bright that half precision has no room for its gradient."""
+    images, labels = pictures()
+    images[2 * BATCH + BATCH - 1] = 60_000
+    return images, labels
+
+
+def plain() -> keras.Model:
+    """Convolutions and dense layers."""
+    x = image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stem_conv")(x)
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stage1_conv")(x)
+    x = layers.Flatten(name="head_flat")(x)
+    return keras.Model(image, layers.Dense(CLASSES, dtype="float32", name="head_logits")(x))
+
+
+def normalized() -> keras.Model:
+    """Batch norms of Keras and of the zoo, whose inputs are far from 0 for their size."""
+    x = image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, 2, padding="same", bias_initializer=keras.initializers.Constant(3.0), name="stem_conv")(x)
+    x = layers.BatchNormalization(momentum=0.5, name="stem_bn")(x)
+    x = conv_bn(x, 8, 3, stride=2, name="stage1_conv")
+    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    return keras.Model(image, layers.Dense(CLASSES, dtype="float32", name="head_logits")(x))
+
+
+def auxiliary() -> keras.Model:
+    """A second classifier in the middle, which takes part in the loss."""
+    x = image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stem_conv")(x)
+    early = layers.Dense(CLASSES, dtype="float32", name="head_auxiliary1")(layers.Flatten()(x))
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stage1_conv")(x)
+    late = layers.Dense(CLASSES, dtype="float32", name="head_logits")(layers.Flatten()(x))
+    return AuxiliaryModel(image, {"logits": late, "auxiliary1": early})
+
+
+def tagger() -> keras.Model:
+    """A class for each token."""
+    ids = keras.Input((LENGTH,), dtype="int32")
+    x = layers.Embedding(20, 8, name="stem_tokens")(ids)
+    x = layers.Dense(8, activation="gelu", name="block0_dense")(x)
+    return keras.Model(ids, layers.Dense(CLASSES, dtype="float32", name="head_logits")(x))
+
+
+def regularized() -> keras.Model:
+    """A loss of the weights themselves besides that of the examples."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Flatten(name="stem_flat")(image)
+    dense = layers.Dense(CLASSES, dtype="float32", kernel_regularizer="l2", name="head_logits")
+    return keras.Model(image, dense(x))
+
+
+def keras_loss(reduction: str) -> keras.losses.Loss:
+    """Keras' own cross-entropy."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is trained on what."""
+
+    data: Callable[[], tuple[np.ndarray, ...]]
+    model: Callable[[], keras.Model]
+    loss: Callable[[], keras.losses.Loss] = CrossEntropy
+    batch: int = BATCH
+
+
+KINDS = {
+    "plain": Kind(pictures, plain),
+    "weighted": Kind(weighted_pictures, plain),
+    "weighted_mean": Kind(weighted_pictures, plain, lambda: keras_loss("mean_with_sample_weight")),
+    "weighted_sum_over_batch": Kind(weighted_pictures, plain, lambda: keras_loss("sum_over_batch_size")),
+    "tokens": Kind(tokens, tagger),
+    "auxiliary": Kind(weighted_pictures, auxiliary),
+    "regularized": Kind(weighted_pictures, regularized),
+    "normalized": Kind(pictures, normalized),
+    "overflow": Kind(overflowing, plain),
+    "ragged": Kind(weighted_pictures, plain, batch=25),
+}
+
+
+def train(
+    kind: Kind, *, precision: Precision, accumulate: int, clip: str, strategy: tf.distribute.Strategy
+) -> dict[str, np.ndarray]:
+    """The loss and gradient norms of each step, the metrics at the end, and the weights."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(POLICIES[precision])
+    data = tf.data.Dataset.from_tensor_slices(kind.data()).batch(kind.batch)
+    with strategy.scope():
+        model = kind.model()
+        optimizer = keras.optimizers.SGD(0.02, momentum=0.9)
+        if precision == "float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**10)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer, kind.loss(), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+        model._symbolic_build(data_batch=next(iter(data)))
+    groups = {layer.name: layer.trainable_variables for layer in model.layers if layer.trainable_variables}
+    limit = Clip(LIMITS[clip], clip) if clip != "none" else None
+    engine = Engine(model, groups, accumulate=accumulate, clip=limit)
+    batches = iter(strategy.experimental_distribute_dataset(data))
+    config = model.to_json()
+    before = [np.asarray(variable) for variable in model.variables]
+    steps, moved = [], []
+    for _ in range(-(-BATCH * STEPS // kind.batch)):
+        steps.append(engine.train(batches))
+        after = [np.asarray(variable) for variable in model.variables]
+        moved.append(max(float(np.abs(new - old).max()) for new, old in zip(after, before, strict=True)))
+        before = after
+    trained = engine.results()
+    tested = engine.evaluate(data)
+    return {
+        "losses": np.array([step.loss for step in steps]),
+        "norms": np.array([step.norms for step in steps]),
+        "skipped": np.array([step.skipped for step in steps]),
+        "moved": np.array(moved),
+        "metrics": np.array([*trained.values(), *tested.values()]),
+        "replicas": np.array(strategy.num_replicas_in_sync),
+        "weights": np.concatenate([np.ravel(variable).astype("float64") for variable in before]),
+        "same_config": np.array(model.to_json() == config),
+    }
+
+
+def masks() -> dict[str, np.ndarray]:
+    """What a dropout leaves of ones on each replica in two steps, and the state of its generator after each."""
+    strategy = choose_strategy(Hardware("auto"))
+    with strategy.scope():
+        keep = layers.Dropout(0.5, seed=0)
+        model = keras.Sequential([keras.Input((64,)), keep])
+
+    @tf.function
+    def step():
+        def replica():
+            with replicas.own_random_numbers(replicas.seed_generators(model)):
+                dropped = model(tf.ones((1, 64)), training=True)
+            return dropped, tf.identity(keep.seed_generator.state.value)
+
+        return strategy.run(replica)
+
+    found = [[strategy.experimental_local_results(each) for each in step()] for _ in range(2)]
+    return {"masks": np.array([dropped for dropped, _ in found]), "states": np.array([state for _, state in found])}
+
+
+@functools.cache
+def reference(name: str, precision: Precision, clip: str) -> dict[str, np.ndarray]:
+    """What one device makes of it without micro-batches."""
+    one = choose_strategy(Hardware("one"))
+    return train(KINDS[name], precision=precision, accumulate=1, clip=clip, strategy=one)
+
+
+def main(target: Path, devices: int, *cases: str) -> None:
+    target.mkdir(parents=True, exist_ok=True)
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
     )
-    for precision in ("float32", "bfloat16", "float16"):
-        keras.utils.set_random_seed(0)
-        with hardware.scope(Hardware("auto", precision)) as strategy:
-            model = toy.model(dropout=0.0)
-        history = fit(model, PHASES, toy.dataset(batch=32), toy.dataset(50, batch=32, seed=1), progress=False)
-        np.savez(
-            target / f"{precision}.npz",
-            *model.get_weights(),
-            losses=[(e.metrics["loss"], e.metrics["val_loss"]) for e in history.epochs],
-            policy=model.dtype_policy.name,
-            replicas=strategy.num_replicas_in_sync,
-        )
+    np.savez(target / "masks.npz", **masks())
+    for case in cases:
+        name, precision, accumulate, clip = case.split("/")
+        one = reference(name, precision, clip)
+        strategy = choose_strategy(Hardware("auto"))
+        several = train(KINDS[name], precision=precision, accumulate=int(accumulate), clip=clip, strategy=strategy)
+        np.savez(target / f"{case.replace('/', '-')}.npz", **several, **{f"one/{key}": one[key] for key in one})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

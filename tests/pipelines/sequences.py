@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from pipelines.batches import shuffled
 from pipelines.datasets import Vocabulary
+from pipelines.feed import Feed
 from zoo.core.family import Task
 
 PAD, START, MASK, FIRST = 0, 1, 2, 3  # ids; ordinary tokens from the last on
@@ -49,9 +51,23 @@ class Sequences:
     def files(self) -> dict[str, str]:
         return {"tokenizer.json": '{"of": "tests"}\n'}
 
-    def training_set(self, model, *, batch: int, seed: int) -> tf.data.Dataset:
-        examples = self._examples("train").shuffle(len(self.parts["train"]), seed=seed)
-        return self._batched(examples, batch, drop=True)
+    def training_set(self, model, *, batch: int, seed: int) -> Feed:
+        examples = [self.example(row) for row in self.parts["train"]]
+        stacked = tf.nest.map_structure(
+            lambda *rows: tf.ragged.stack(rows) if rows[0].ndim else tf.stack(rows), *examples
+        )
+        return shuffled(len(examples), lambda indexes: self._gathered(stacked, indexes), batch=batch, seed=seed)
+
+    def _gathered(self, stacked: Any, indexes: tf.Tensor) -> Any:
+        found = [tf.gather(rows, indexes) for rows in tf.nest.flatten(stacked)]
+        padding = -1 if self.task == "answer" else 0  # of the marks, the last of the tensors
+        fill = [0] * (len(found) - 1) + [padding]
+        dense = [
+            rows.to_tensor(default_value=tf.cast(value, rows.dtype)) if isinstance(rows, tf.RaggedTensor) else rows
+            for rows, value in zip(found, fill, strict=True)
+        ]
+        known = [tf.ensure_shape(rows, [*indexes.shape, *rows.shape[1:]]) for rows in dense]
+        return tf.nest.pack_sequence_as(stacked, known)
 
     def evaluation_set(self, model, part, *, batch: int, cached: bool = False) -> tf.data.Dataset:
         return self._batched(self._examples(part), batch)
@@ -69,11 +85,11 @@ class Sequences:
             tf.data.experimental.assert_cardinality(len(examples))
         )
 
-    def _batched(self, examples: tf.data.Dataset, batch: int, *, drop: bool = False) -> tf.data.Dataset:
+    def _batched(self, examples: tf.data.Dataset, batch: int) -> tf.data.Dataset:
         padding = 0
         if self.task == "answer":
             padding = ({"token_ids": 0, "padding_mask": 0}, -1)
-        return examples.padded_batch(batch, padding_values=_typed(padding), drop_remainder=drop)
+        return examples.padded_batch(batch, padding_values=_typed(padding))
 
     def example(self, row: np.ndarray) -> Any:
         """(inputs, target[, weights]) of a row, without padding."""

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line from data to exported files, and what it says of mistakes."""
 
 import os
 import signal
@@ -12,23 +12,9 @@ import pytest
 from PIL import Image
 
 from pipelines import bundle
+from tests.command import ROOT, zoo, zoo_here
 from tests.pipelines import small
 from tests.pipelines.test_train_kinds import power, reviews
-
-ROOT = Path(__file__).parents[2]
-
-
-def zoo(*arguments, cwd=None, code: int = 0) -> str:
-    """Standard output of a command that ends with `code`; standard error if it is not 0."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert "absl" not in done.stderr
-    return done.stderr if code else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +30,7 @@ def finished(tmp_path_factory) -> Path:
 
 def test_help_names_every_command():
     text = zoo("--help")
-    for command in ("list", "show", "fit", "evaluate", "predict", "export", "fetch", "bundle", "verify"):
+    for command in ("list", "show", "fit", "resume", "evaluate", "predict", "export", "fetch", "bundle", "verify"):
         assert command in text
         assert "Usage" in zoo(command, "--help")
 
@@ -59,23 +45,27 @@ def test_predict_names_the_classes(finished, tmp_path):
         pixels[..., channel] = 220
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     names = ["red.png", "green.png", "blue.png"]
-    lines = [line for line in zoo("predict", finished, *names, cwd=tmp_path).splitlines() if ".png" in line]
+    lines = [line for line in zoo_here("predict", finished, *names, cwd=tmp_path).splitlines() if ".png" in line]
     assert len(lines) == 3
     for line, name in zip(lines, names, strict=True):
         assert name in line
         assert "%" in line
-    assert len(zoo("predict", finished, *names, "--top", 1, cwd=tmp_path).splitlines()[1].split("┃")) == 4
+    assert len(zoo_here("predict", finished, *names, "--top", 1, cwd=tmp_path).splitlines()[1].split("┃")) == 4
 
 
 def test_every_exported_form_predicts_the_same(finished, tmp_path):
-    text = zoo("export", finished)
+    text = zoo_here("export", finished, cwd=tmp_path)
     forms = ["saved_model", "float32.tflite", "float16.tflite", "dynamic.tflite", "int8.tflite"]
     assert all(form in text for form in forms)
     assert all(f"`{form}`" in (finished / "README.md").read_text() for form in forms)
     image = next((finished.parent / "colours" / "red").iterdir())
     best = []
     for form in (finished, *(finished / name for name in forms)):
-        row = next(line for line in zoo("predict", form, image, "--top", 1).splitlines() if image.name in line)
+        row = next(
+            line
+            for line in zoo_here("predict", form, image, "--top", 1, cwd=tmp_path).splitlines()
+            if image.name in line
+        )
         best.append(row.split("│")[2].split()[0])
     assert best == ["red"] * 6
 
@@ -108,12 +98,13 @@ def test_every_exported_form_predicts_the_same(finished, tmp_path):
         (("fit", "resnet18", "--images", "digits", "--weights", "imagenet"), "Tags of 'resnet18': a1_in1k, tv_in1k"),
         (("fit", "resnet18", "--images", "digits", "--epochs", "0"), "epochs=0"),
         (("evaluate", "nowhere"), "is no bundle"),
+        (("resume", "nowhere"), "holds no run"),
         (("predict", "nowhere", "x.png"), "nowhere"),
         (("export", "nowhere"), "is no bundle"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, message, tmp_path):
-    error = zoo(*arguments, cwd=tmp_path, code=1)
+    error = zoo_here(*arguments, cwd=tmp_path, code=1)
     assert message in " ".join(error.split())
     assert list(tmp_path.iterdir()) == []
 
@@ -148,27 +139,35 @@ def test_a_corrupt_file_is_named_and_can_be_skipped(tmp_path):
     small.folder(tmp_path / "colours")
     (tmp_path / "colours" / "red" / "broken.JPG").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     command = ["fit", "mobilenet_v1", "--images", "colours", "--out", "out", "--size", 32, "--epochs", 1]
-    error = zoo(*command, cwd=tmp_path, code=1)
+    error = zoo_here(*command, cwd=tmp_path, code=1)
     assert "broken.JPG" in error and "--skip-corrupt" in error
     assert not (tmp_path / "out").exists()
-    zoo(*command, "--skip-corrupt", cwd=tmp_path)
+    zoo_here(*command, "--skip-corrupt", cwd=tmp_path)
     assert bundle.load(tmp_path / "out").info["skipped"] == ["red/broken.JPG"]
     assert "broken.JPG" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
-    command = ["fit", "mobilenet_v1", "--images", "digits", "--size", "32", "--epochs", "500", "--out", "out"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, code):
+    """What was interrupted ends with the weights of a run that was not."""
+    command = ["fit", "mlp", "--images", "digits", "--size", 8, "--epochs", 12, "--seed", 3]
     child = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *command],
-        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "pipelines.cli", *map(str, command), "--out", "out"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 180
     while not (tmp_path / "out" / "best.weights.h5").exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    child.send_signal(number)
     _, error = child.communicate(timeout=60)
-    assert child.returncode == 130, error
-    assert "Interrupted" in error and "best.weights.h5" in error and "--run out/run.json" in error
-    assert "Traceback" not in error
+    assert child.returncode == code, error
+    assert "Interrupted. What is done is saved. Go on with: zoo resume out" in error
+    assert "Traceback" not in error and not (tmp_path / "out" / "bundle.json").exists()
+    assert "Accuracy" in zoo_here("resume", "out", cwd=tmp_path)
+    zoo_here(*command, "--out", "undisturbed", cwd=tmp_path)
+    models = [bundle.load(tmp_path / name).load_model() for name in ("out", "undisturbed")]
+    for resumed, undisturbed in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(resumed, undisturbed)
+    assert "Accuracy" in zoo_here("resume", "out", cwd=tmp_path)  # a finished run is not run again

@@ -1,28 +1,14 @@
 """`zoo list` and `zoo show` as a user meets them: every width, every order, no Keras, soon."""
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.command import ROOT, zoo
 from tests.weights.fake_hub import REVISION, cached
 from zoo.core.catalog import entries
-
-ROOT = Path(__file__).parents[2]
-
-
-def zoo(*arguments: str, columns: int = 160, code: int = 0, **environment: str) -> str:
-    """Standard output of a command that ends with `code`; standard error if it is not 0."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(columns), **environment},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stderr if code else done.stdout
 
 
 def names(text: str) -> list[str]:
@@ -113,12 +99,18 @@ def test_mistakes_are_one_clear_line(arguments, message):
 
 @pytest.mark.parametrize("command", [("list",), ("show", "resnet101")])
 def test_it_takes_little_time(command):
-    at_exit = "import atexit, time; atexit.register(lambda: print(time.process_time()))"
-    code = f"{at_exit}; from pipelines.cli import main; main()"
-    times = []
+    """Little more than the libraries that it prints and counts with, whatever the machine."""
+    libraries, whole = [], []
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-        )
-        times.append(float(done.stdout.split()[-1]))
-    assert min(times) < 0.6  # seconds of CPU; 0.3 on the machine it was written on
+        libraries.append(_processor_seconds("import numpy, typer, rich.table"))
+        whole.append(_processor_seconds("from pipelines.cli import main; main()", *command))
+    assert min(whole) < 3 * min(libraries)  # 1.8 to 2.3 where it was written
+
+
+def _processor_seconds(code: str, *arguments: str) -> float:
+    at_exit = "import atexit, time; atexit.register(lambda: print(time.process_time()))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{at_exit}; {code}", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])

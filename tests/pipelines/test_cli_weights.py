@@ -1,32 +1,21 @@
 """`zoo fetch`, `zoo bundle` and `zoo verify` as a user meets them, against a Hub on this machine."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import save
 
+from tests import command
 from tests.weights.fake_hub import REVISION, served, sha256
 from tests.weights.files import TIMM_CONFIG, torch_resnet
 
-ROOT = Path(__file__).parents[2]
 FILES = {"model.safetensors": save(torch_resnet()), "config.json": json.dumps(TIMM_CONFIG).encode()}
 
 
 def zoo(*arguments, cwd: Path, code: int = 0, **environment: str) -> str:
-    """Standard output of a command that ends with `code`; standard error if it is not 0."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", "HF_HOME": str(cwd / "home"), **environment},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stderr if code else done.stdout
+    """As tests.command.zoo, with a cache of the Hub of its own."""
+    return command.zoo(*arguments, cwd=cwd, code=code, **{"HF_HOME": str(cwd / "home"), **environment})
 
 
 def test_from_the_hub_to_a_machine_without_network(tmp_path):
@@ -45,8 +34,8 @@ def test_from_the_hub_to_a_machine_without_network(tmp_path):
 
     (tmp_path / "kept" / "resnet101.a1_in1k" / "model.safetensors").write_bytes(b"other weights")
     (tmp_path / "kept" / "resnet101.a1_in1k" / "config.json").unlink()
-    for command in (("verify", "kept"), ("verify",)):
-        error = zoo(*command, cwd=tmp_path, code=1, **elsewhere)
+    for arguments in (("verify", "kept"), ("verify",)):
+        error = zoo(*arguments, cwd=tmp_path, code=1, **elsewhere)
         assert "model.safetensors' is damaged" in error and "config.json' is missing" in error
     blob = (tmp_path / "home" / "hub" / "models--timm--resnet101.a1_in1k" / "blobs").glob(f"{'?' * 64}")
     next(blob).write_bytes(b"other weights")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.objectives import answering, classification, forecasting, language, read_scores, regression, tagging
 
@@ -138,10 +139,23 @@ def test_the_card_tells_the_numbers(scores, told):
 
 @pytest.mark.parametrize("scores", [CLASSIFIED, REGRESSED, FORECAST, TAGGED], ids=lambda scores: scores.kind)
 def test_pictures_show_something(scores, tmp_path):
-    from PIL import Image
-
     scores.draw(tmp_path, "texts")
     assert [path.name for path in tmp_path.iterdir()] == [scores.picture]
     with Image.open(tmp_path / scores.picture) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 20
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [("$10k_$20k", "$\\no$", "$5"), ("a class called by a whole sentence " * 4,) * 3])
+def test_any_name_of_a_class_can_be_drawn(tmp_path, names):
+    classification.score(LOGITS, LABELS, names).draw(tmp_path, "texts")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        shades = np.asarray(picture.convert("L"), float)
+    assert len(np.unique(shades[shades.shape[0] // 3])) > 5  # cells of several shades, and not an empty figure
+
+
+def test_any_name_of_a_column_can_be_drawn(tmp_path):
+    forecasting.score(TRUTH, TRUTH, PAST, ("price_$_usd$",)).draw(tmp_path, "windows")
+    regression.score(TRUTH[:, 0], TRUTH[:, 0], ("$10k_$20k",)).draw(tmp_path, "rows")
+    assert {path.name for path in tmp_path.iterdir()} == {"forecast.png", "predictions.png"}

@@ -73,7 +73,7 @@ def test_history_and_best_weights_are_on_disk(tmp_path):
     again.load_weights(tmp_path / "best.weights.h5")
     for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.weights.h5", "history.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.weights.h5", "history.csv", "history.json"]
 
 
 def test_ctrl_c_leaves_the_best_weights_in_the_model(tmp_path):

@@ -192,6 +192,20 @@ def test_texts_in_texts_out(gpt):
     assert isinstance(pieces[0], Written)
 
 
+def test_what_is_written_goes_on_with_the_prompt_space_included(gpt):
+    from tokenizers import decoders
+
+    tokenizer = letters()
+    tokenizer.decoder = decoders.WordPiece()  # a space between words, and none before the first
+    options = {"new_tokens": 8, "strategy": Sample(seed=4), "tokenizer": tokenizer}
+    ids = tokenizer.encode("cab").ids
+    tokens = generate(gpt, [ids], **options)[0]
+    (written,) = generate(gpt, ["cab"], **options)
+    assert tokenizer.decode(ids) + written == tokenizer.decode([*ids, *tokens])
+    assert written.startswith(" ")
+    assert "".join(one.piece for one in stream(gpt, ["cab"], **options)) == written
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [
@@ -199,6 +213,8 @@ def test_texts_in_texts_out(gpt):
         ("cab", {}, "list of texts"),
         (["cab"], {}, "give tokenizer="),
         ([[]], {}, "empty"),
+        ([1, 2], {}, "Prompt 0, 1, is no list of token ids"),
+        (np.array([1, 2]), {}, "is no list of token ids"),
         ([""], {"tokenizer": letters()}, "empty"),
         ([[1, 160]], {}, "0 to 159"),
         ([[1, -1]], {}, "0 to 159"),

@@ -10,7 +10,7 @@ from pipelines import bundle, lora, optimizer
 from pipelines.freezing import Freezer, find_groups, unfrozen
 from pipelines.recipes import RECIPES
 from pipelines.run import Images, Phase, Run
-from pipelines.train import fit
+from pipelines.train import fit, train
 from tests.pipelines import tokens, toy
 
 RANK = 3
@@ -219,6 +219,13 @@ def test_models_without_attention_are_refused():
         fit(toy.model(), [LORA], toy.dataset(), progress=False)
     with pytest.raises(ValueError, match="there is none in no group"):
         fit(transformer("bert_tiny"), [Phase(1, 1e-3, lora=2)], dataset(transformer("bert_tiny")), progress=False)
+
+
+def test_a_run_that_cannot_be_adapted_writes_nothing(tmp_path):
+    run = Run("mlp", Images("digits"), (LORA,), out=tmp_path / "run")
+    with pytest.raises(ValueError, match="LoRA is for transformers"):
+        train(run, progress=False)
+    assert not run.out.exists()
 
 
 @pytest.mark.parametrize("rank", [-1, 1.5, True])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from pipelines import objectives
 from pipelines.datasets import Vocabulary
 from pipelines.evaluate import evaluate
+from pipelines.feed import feed
 from pipelines.objectives import language
 from pipelines.objectives.losses import CrossEntropy, Deviation, SpanCrossEntropy
 from pipelines.run import Phase
@@ -108,9 +109,10 @@ def test_what_is_hidden_is_the_same_in_evaluation_and_another_each_epoch_of_trai
 
     def shown(training, seed=0):
         batches = data.evaluation_set(model, "train", batch=16)
-        completed = objective.complete(batches, seed=seed, training=training)
-        assert int(completed.cardinality()) == 4
-        return [[inputs["token_ids"].numpy() for inputs, *_ in completed] for _ in range(2)]
+        completed = objective.complete(feed(batches) if training else batches, seed=seed, training=training)
+        epochs = [completed.epoch(0), completed.epoch(1)] if training else [completed] * 2
+        assert [int(epoch.cardinality()) for epoch in epochs] == [4, 4]
+        return [[inputs["token_ids"].numpy() for inputs, *_ in epoch] for epoch in epochs]
 
     def same(a, b):
         return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

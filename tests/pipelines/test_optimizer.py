@@ -1,13 +1,17 @@
 """Learning rates per group are exact, and what an optimizer knows survives the next phase."""
 
+import typing
+
 import keras
 import numpy as np
 import pytest
 
-from pipelines import optimizer
+from pipelines import optimization, optimizer
 from pipelines.freezing import Freezer, find_groups
+from pipelines.optimization import Optimization
 from pipelines.run import Phase
 from tests.pipelines import toy
+from tests.pipelines.dense import dense
 
 
 def test_rates_fall_toward_the_input():
@@ -73,6 +77,60 @@ def test_moments_survive_the_next_phase(precision):
         np.testing.assert_array_equal(carried[name], value)
     assert all(np.abs(value).max() == 0 for name, value in carried.items() if "stage1_" in name)
     assert {int(inner.iterations) for inner in inner_optimizers(second)} == {0}
+
+
+@pytest.mark.parametrize("name", typing.get_args(optimization.Optimizer))
+def test_the_moments_of_every_optimizer_go_to_the_same_weights_of_the_next_phase(name):
+    model, random = dense(), np.random.default_rng(0)
+    groups, chosen = find_groups(model), Optimization(optimizer=name)
+    built = []
+    for unfreeze in (2, "all"):
+        phase = Phase(1, 1e-3, unfreeze=unfreeze)
+        with Freezer(model, groups) as freezer:
+            freezer.apply(phase)
+            built.append(optimizer.build(model, groups, phase, chosen, steps=9))
+            for _ in range(2 if unfreeze == 2 else 0):
+                gradients = [random.normal(size=v.shape) for v in model.trainable_variables]
+                built[0].apply([g.astype("float32") for g in gradients], model.trainable_variables)
+    old, new = (optimizer._moments(each) for each in built)
+    counters = [v for v in built[0].variables if v.ndim == 0]
+    assert len(built[0].variables) - len(counters) == len([m for m in old.values() if m.ndim])  # none is forgotten
+    optimizer.carry_state(*built)
+    for key, moment in new.items():
+        if key in old:
+            np.testing.assert_array_equal(np.array(moment), np.array(old[key]))
+        else:
+            assert key[1].startswith("stem") and np.abs(np.array(moment)).max() == 0
+    assert set(old) < set(new)
+    assert {int(inner.iterations) for inner in inner_optimizers(built[1])} == {0}
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_plateau_lowers_the_rates_of_all_groups_and_its_state_is_in_the_variables(precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = dense()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    groups, chosen = find_groups(model), Optimization(schedule="plateau", factor=0.5, wait=2)
+    phase = Phase(1, 0.1, unfreeze="all", layer_decay=0.5, warmup=0.0)
+    built = optimizer.build(model, groups, phase, chosen, steps=9)
+    lowered = [optimizer.after_epoch(built, {"loss": 0.0, "val_loss": loss}) for loss in (3.0, 2.0, 2.0, 2.5, 1.0, 1.5)]
+    assert lowered == [False, False, False, True, False, False]
+    assert optimizer.plateau_factor(built) == 0.5
+    again = optimizer.build(model, groups, phase, chosen, steps=9)
+    for variable, known in zip(again.variables, built.variables, strict=True):
+        variable.assign(np.array(known))
+    assert optimizer.after_epoch(again, {"loss": 1.2}) is True  # it has waited an epoch, and knows the best
+    assert optimizer.plateau_factor(again) == 0.25
+    rates = optimizer.learning_rates(groups, phase, chosen, step=0, steps=9, factor=0.25)
+    assert [float(inner.learning_rate) for inner in inner_optimizers(again)] == pytest.approx(
+        list(rates.values()), rel=1e-6
+    )
+    fresh = optimizer.build(model, groups, phase, chosen, steps=9)
+    optimizer.carry_state(again, fresh)
+    assert optimizer.plateau_factor(fresh) == 1.0  # another phase begins with its own rates
+    assert optimizer.after_epoch(optimizer.build(model, groups, phase, steps=9), {"loss": 1.0}) is False
 
 
 def slots(built) -> dict[str, np.ndarray]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import bundle, predict_text, text_encoding, train
+from pipelines import bundle, predict_text, text_encoding
 from pipelines.cli import app
+from pipelines.creation import create
 from pipelines.data import Texts
 from pipelines.export import export
 from pipelines.monitor import History
@@ -41,9 +42,9 @@ def make(folder, task, *, pairs=False, **options):
     run = Run("bert_tiny", texts, from_scratch(epochs=1), folder, task=task, overrides=TINY)
     data = load(texts, task=task, model="bert_tiny", weights=None, seed=0)
     keras.utils.set_random_seed(1)
-    model = train.create(run, data)
+    model = create(run, data)
     model.set_weights([4 * weight for weight in model.get_weights()])  # answers that differ
-    bundle.prepare(run)
+    bundle.prepare(run, data)
     return bundle.save(model, run, data, task=task, history=History(), scores=None, devices="")
 
 

@@ -109,14 +109,14 @@ def test_training_batches_are_of_one_size_and_in_another_order_every_epoch(tmp_p
     data = load(numbered(tmp_path / "a.csv"))
     model = zoo.create("mlp", task="forecast", series=data.windows, widths=())
     batches = data.training_set(model, batch=16, seed=1)
-    assert int(batches.cardinality()) == 63 // 16
-    epochs = [list(batches.as_numpy_iterator()) for _ in range(2)]
+    assert batches.steps == 63 // 16
+    epochs = [list(batches.epoch(number).as_numpy_iterator()) for number in range(2)]
     first, second = (np.concatenate([inputs[:, 0, 0] for inputs, _ in epoch]) for epoch in epochs)
     assert len(first) == len(set(first)) == 48
     assert not np.array_equal(first, second)
     for inputs, targets in epochs[0]:
         np.testing.assert_array_equal(inputs[:, -1] + 1, targets[:, 0])
-    again = data.training_set(model, batch=16, seed=1).as_numpy_iterator()
+    again = data.training_set(model, batch=16, seed=1).epoch().as_numpy_iterator()
     np.testing.assert_array_equal(np.concatenate([inputs[:, 0, 0] for inputs, _ in again]), first)
 
 

@@ -149,11 +149,11 @@ def test_training_batches_are_of_one_size_and_in_another_order_every_epoch(tmp_p
     data = load(write(tmp_path / "a.csv", people(100)))
     model = zoo.create("mlp", columns=data.columns, widths=(2,), classes=2)
     batches = data.training_set(model, batch=16, seed=3)
-    assert int(batches.cardinality()) == 70 // 16
-    epochs = [list(batches.as_numpy_iterator()) for _ in range(2)]
+    assert batches.steps == 70 // 16
+    epochs = [list(batches.epoch(number).as_numpy_iterator()) for number in range(2)]
     assert {inputs.shape for epoch in epochs for inputs, _ in epoch} == {(16, 2)}
     assert not np.array_equal(epochs[0][0][0], epochs[1][0][0])
-    again = list(data.training_set(model, batch=16, seed=3).as_numpy_iterator())
+    again = list(data.training_set(model, batch=16, seed=3).epoch().as_numpy_iterator())
     for (inputs, targets), (same, too) in zip(epochs[0], again, strict=True):
         np.testing.assert_array_equal(inputs, same)
         np.testing.assert_array_equal(targets, too)

@@ -52,6 +52,15 @@ def test_mistakes_are_told_with_their_row(tmp_path, change, options, message):
         load(path, **options)
 
 
+@pytest.mark.parametrize(("cell", "said"), [("1.5", "1.5"), ("maybe", "maybe"), ("1e400", "1e400"), ("2", "2")])
+def test_a_class_that_training_does_not_have_is_told_as_it_is_written(tmp_path, cell, said):
+    rows = [[age, town, {"yes": "1", "no": "0.0"}.get(came, came)] for age, town, came in people()]
+    assert load(write(tmp_path / "a.csv", rows)).classes == ("0", "1")
+    other = write(tmp_path / "b.csv", [rows[0], [30, "Ulm", "1.0"], [31, "Ulm", cell]])
+    with pytest.raises(ValueError, match=f"b.csv', row 3: class '{said}' is none of the training rows.*'0', '1'"):
+        load(tmp_path / "a.csv", validation=other)
+
+
 def test_a_column_without_a_value_is_refused(tmp_path):
     rows = [[*row, ""] for row in people()]
     rows[0][-1] = "empty"

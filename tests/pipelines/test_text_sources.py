@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from pipelines import text_sources
 from pipelines.data import Texts
+from pipelines.readers import ordered
 
 ANIMALS = [(f"the {animal} number {number} is here", animal) for animal in ("cat", "dog") for number in range(20)]
 
@@ -83,6 +84,8 @@ def test_numbers_are_class_names_in_the_order_of_their_values(tmp_path):
     assert load(jsonl(tmp_path / "a.jsonl", rows)).classes == tuple(map(str, range(11)))
     truths = [{"text": f"text {number}", "label": number % 2 == 0} for number in range(20)]
     assert load(jsonl(tmp_path / "b.jsonl", truths)).classes == ("false", "true")
+    zeros = tuple("0" * count + "7" for count in range(8, -1, -1))  # all of one value
+    assert ordered(zeros[::-1]) == ordered(zeros) == zeros
 
 
 def test_other_columns_and_a_second_text(tmp_path):

@@ -55,7 +55,7 @@ def seen(data, dataset):
 def test_a_batch_holds_the_tokens_of_its_texts_and_their_classes(tmp_path):
     data = load(tmp_path, rows())
     assert (data.task, data.classes) == ("classify", ("a", "b"))
-    found = batches(data.training_set(model_for(data), batch=8, seed=0))
+    found = batches(data.training_set(model_for(data), batch=8, seed=0).epoch())
     assert len(found) == 5
     for inputs, labels in found:
         assert inputs["token_ids"].shape[0] == 8
@@ -72,20 +72,24 @@ def test_every_epoch_has_another_order_and_a_seed_decides_them_all(tmp_path):
     data = load(tmp_path, rows(43))
     model = model_for(data)
     dataset = data.training_set(model, batch=8, seed=3)
-    assert int(dataset.cardinality()) == 5
-    epochs = [seen(data, dataset) for _ in range(6)]
+    assert dataset.steps == 5
+    epochs = [seen(data, dataset.epoch(number)) for number in range(6)]
     assert all([len(batch) for batch in epoch] == [8] * 5 for epoch in epochs)
     assert all(len({number for batch in epoch for number in batch}) == 40 for epoch in epochs)
     assert len({str(epoch) for epoch in epochs}) == 6
     assert {number for epoch in epochs for batch in epoch for number in batch} == set(range(43))
     again = data.training_set(model, batch=8, seed=3)
-    assert [seen(data, again) for _ in range(6)] == epochs
-    assert seen(data, data.training_set(model, batch=8, seed=4)) not in epochs
+    assert [seen(data, again.epoch(number)) for number in range(6)] == epochs
+    assert seen(data, data.training_set(model, batch=8, seed=4).epoch()) not in epochs
+    few = data.training_set(model, batch=64, seed=3)
+    assert [len(batch) for batch in seen(data, few.epoch())] == [43]
 
 
 def test_batches_are_of_texts_of_like_length(tmp_path):
     data = load(tmp_path, rows(400))
-    masks = [inputs["padding_mask"] for inputs, _ in batches(data.training_set(model_for(data), batch=8, seed=0))]
+    masks = [
+        inputs["padding_mask"] for inputs, _ in batches(data.training_set(model_for(data), batch=8, seed=0).epoch())
+    ]
     ordered = [inputs["padding_mask"] for inputs, _ in batches(data.evaluation_set(model_for(data), "train", batch=8))]
     filled, unsorted = (sum(m.sum() for m in found) / sum(m.size for m in found) for found in (masks, ordered))
     assert filled > 0.8 > 0.7 > unsorted
@@ -103,7 +107,7 @@ def test_evaluation_keeps_the_order_and_every_text(tmp_path):
 
 def test_a_model_without_segments_is_given_none(tmp_path):
     data = load(tmp_path, rows(8))
-    (inputs, _), *_ = batches(data.training_set(model_for(data, segments=1), batch=8, seed=0))
+    (inputs, _), *_ = batches(data.training_set(model_for(data, segments=1), batch=8, seed=0).epoch())
     assert set(inputs) == {"token_ids", "padding_mask"}
 
 
@@ -112,7 +116,7 @@ def test_of_a_pair_the_longer_text_is_cut_and_special_tokens_stay(tmp_path, capl
     with caplog.at_level(logging.WARNING, "zoo"):
         data = load(tmp_path, pairs, second_column="second", length=12)
         for _ in range(2):
-            ((inputs, _),) = batches(data.training_set(model_for(data), batch=8, seed=0))
+            ((inputs, _),) = batches(data.training_set(model_for(data), batch=8, seed=0).epoch())
     assert [message for message in caplog.messages if "cut" in message] == [
         "train: 8 of 8 texts are longer than 12 tokens and were cut."
     ]

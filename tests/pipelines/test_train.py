@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines import bundle, card
+from pipelines import bundle, card, datasets
+from pipelines.checkpoints import Checkpoints
 from pipelines.evaluate import evaluate_bundle
 from pipelines.run import Hardware, Images, Phase, Run
-from pipelines.train import train
+from pipelines.train import resume, train
 from tests.pipelines import small
 
 
@@ -35,7 +36,7 @@ def test_the_bundle_is_complete(finished):
     names = {path.name for path in finished.path.iterdir()}
     assert names == {
         "README.md", "bundle.json", "confusion.png", "evaluation.json",
-        "history.csv", "labels.txt", "model.keras", "run.json",
+        "history.csv", "history.json", "labels.txt", "model.keras", "run.json", "tensorboard",
     }  # fmt: skip
     card = (finished.path / "README.md").read_text()
     assert f"**{finished.scores.accuracy:.2%}**" in card
@@ -97,9 +98,9 @@ def test_bad_input_leaves_no_folder(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_killed_run_leaves_no_bundle_but_its_best_weights(tmp_path):
-    """SIGKILL as soon as the first epoch is on disk; what is there is whole and can be used."""
-    run = small.run(tmp_path / "out", phases=(Phase(200, 1e-3, unfreeze="all", batch_norm="train"),))
+def test_a_killed_run_is_no_bundle_until_it_is_resumed(tmp_path):
+    """SIGKILL as soon as the first epoch is on disk; what is there is whole and can be gone on from."""
+    run = small.run(tmp_path / "out", phases=(Phase(3, 1e-3, unfreeze="all", batch_norm="train"),), save_steps=5)
     (tmp_path / "run.json").write_text(run.to_json())
     program = (
         "import pathlib, sys; from pipelines.run import Run; from pipelines.train import train;"
@@ -109,8 +110,7 @@ def test_a_killed_run_leaves_no_bundle_but_its_best_weights(tmp_path):
     best = run.out / "best.weights.h5"
     deadline = time.monotonic() + 120
     while not best.exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
+        time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, child.stderr.read().decode()[-2000:]
     with pytest.raises(FileNotFoundError, match="did not finish"):
@@ -120,8 +120,22 @@ def test_a_killed_run_leaves_no_bundle_but_its_best_weights(tmp_path):
     model = zoo.create("resnet18", classes=10, size=16, **small.TINY_RESNET)
     model.load_weights(best)
     assert all(np.isfinite(w).all() for w in model.get_weights())
-    assert len((run.out / "history.csv").read_text().splitlines()) >= 1
-    assert train(dataclasses.replace(run, phases=(Phase(1, 1e-3),)), overwrite=True, progress=False).scores
+    resumed = resume(run.out, progress=False)
+    whole = train(dataclasses.replace(run, out=tmp_path / "whole"), progress=False)
+    for a, b in zip(resumed.load_model().get_weights(), whole.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert resumed.scores == whole.scores
+    assert sorted(path.name for path in run.out.iterdir()) == sorted(path.name for path in whole.path.iterdir())
+
+
+def test_a_run_whose_data_have_changed_is_not_resumed(tmp_path):
+    small.folder(tmp_path / "colours")
+    run = small.quick(tmp_path / "out", data=Images(str(tmp_path / "colours"), size=16), batch=8)
+    checkpoints = Checkpoints(run.out / "checkpoints")
+    bundle.prepare(run, datasets.load(run))
+    checkpoints.save({}, {"data": {"classes": ["blue", "green", "red"], "train": 3, "validation": 1, "test": 1}})
+    with pytest.raises(ValueError, match="have changed since the run began"):
+        resume(run.out, progress=False)
 
 
 def test_a_bundle_of_a_later_version_is_refused(finished, tmp_path):

@@ -118,6 +118,13 @@ def test_a_class_is_told_from_the_mean_of_the_tokens():
     np.testing.assert_allclose(found, mean @ np.asarray(head.kernel) + np.asarray(head.bias), rtol=1e-4, atol=1e-5)
 
 
+def test_a_text_that_is_all_padding_has_the_class_of_nothing():
+    model = tiny("classify")
+    found = np.asarray(model({**tokens(model), "padding_mask": np.array([[1] * 6, [0] * 6])}))
+    np.testing.assert_allclose(found[1], np.asarray(model.get_layer("head_logits").bias), rtol=1e-6)
+    assert np.isfinite(found).all()
+
+
 def test_what_cannot_be_built_says_why():
     with pytest.raises(ValueError, match=r"task='masked_lm' is about tokens, but vocabulary=0"):
         tiny("masked_lm", vocabulary=0)

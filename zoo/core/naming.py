@@ -1,7 +1,11 @@
-"""Layer names are the layer groups: 'stem_*', 'stage3_*', 'block7_*', 'neck_*', 'head_*', with an optional tower."""
+"""Names: those of layers say their group ('stem_*', 'stage3_*', 'block7_*', 'neck_*', 'head_*'); and misspelt ones.
+
+A tower may stand before a group, as in 'image.block7_norm'.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -69,6 +73,12 @@ def _levels(model: keras.Model) -> dict[str, keras.KerasTensor]:
     ends = {name: layers[-1].output for name, layers in layer_groups(model).items()}
     maps = [end for name, end in ends.items() if len(end.shape) == 4 and not re.search(r"(^|\.)(neck|head)$", name)]
     return {f"stride{apart[id(end)]}": end for end in sorted(maps, key=lambda end: apart[id(end)])}
+
+
+def nearest(name: str, known: Iterable[object]) -> str:
+    """' Did you mean ...?' with the known names that are close; nothing if none is."""
+    close = difflib.get_close_matches(name, list(map(str, known)), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _group(name: str, model: str) -> str:

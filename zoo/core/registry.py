@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import functools
 import importlib
 import pkgutil
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from zoo.core.naming import nearest
 
 if TYPE_CHECKING:
     import keras
@@ -40,10 +41,10 @@ def variants(pattern: str = "*", *, family: str | None = None, task: Task | None
     from zoo.core.family import Task
 
     if task is not None and task not in typing.get_args(Task):
-        near = _nearest(task, typing.get_args(Task))
+        near = nearest(task, typing.get_args(Task))
         raise ValueError(f"No task named {task!r}.{near} Tasks: {', '.join(typing.get_args(Task))}.")
     if family is not None and family not in families():
-        near = _nearest(family, families())
+        near = nearest(family, families())
         raise ValueError(f"No family named {family!r}.{near} Families: {', '.join(families())}.")
     return tuple(
         name
@@ -68,9 +69,9 @@ def find_family(variant: str) -> Family:
             return load_family(member)
     if prefixes:
         known = tuple(load_family(prefixes[0]).variants)
-        near = _nearest(variant, known)
+        near = nearest(variant, known)
         raise ValueError(f"No architecture named {variant!r}.{near} Family {prefixes[0]} has: {', '.join(known)}.")
-    near = _nearest(variant, variants())
+    near = nearest(variant, variants())
     raise ValueError(f"No architecture named {variant!r}.{near} Families: {', '.join(families())}; see zoo.variants().")
 
 
@@ -168,7 +169,7 @@ def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overr
     for name in overrides:
         if name not in own and name not in inner:
             known = [*own, *inner]
-            raise ValueError(f"There is no option {name!r} here.{_nearest(name, known)} Options: {', '.join(known)}.")
+            raise ValueError(f"There is no option {name!r} here.{nearest(name, known)} Options: {', '.join(known)}.")
     values = {name: _frozen(value) for name, value in overrides.items()} | ({} if size is None else {"size": size})
     changed = dataclasses.replace(config, **{name: value for name, value in values.items() if name in own})
     if "epsilon" in own and not 0 < changed.epsilon < 1:
@@ -206,8 +207,3 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Pixels(**{name: _frozen(item) for name, item in value.items()})
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

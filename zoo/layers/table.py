@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+
+from zoo.core.naming import nearest
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan"})  # cells that hold no value
 _ONE_HOT = 32  # categories; the vectors of more are learned
@@ -184,12 +185,6 @@ def number(cell: str) -> float | None:
     except ValueError:
         return None
     return None if value is None or math.isnan(value) else value
-
-
-def nearest(name: str, known: Any) -> str:
-    """' Did you mean ...?' if a known name is close."""
-    close = difflib.get_close_matches(name, list(map(str, known)), n=3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _text(cell: Any) -> str:

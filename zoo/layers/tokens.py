@@ -89,3 +89,19 @@ class TokenAt(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "index": self.index}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class TokenMean(layers.Layer):
+    """The mean of a sequence's tokens, by the padding mask (B, T), 1 = token: (B, T, D) -> (B, D).
+
+    0 where there is no token, which Keras' own average makes NaN.
+    """
+
+    def call(self, x: keras.KerasTensor, padding_mask: keras.KerasTensor) -> keras.KerasTensor:
+        mask = ops.cast(padding_mask, "float32")[..., None]  # bfloat16 counts to 256 only
+        total = ops.sum(ops.cast(x, "float32") * mask, axis=1)
+        return ops.cast(total / ops.maximum(ops.sum(mask, axis=1), 1.0), x.dtype)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
+        return shape[0], shape[-1]

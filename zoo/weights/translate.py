@@ -152,7 +152,7 @@ def values(plan: Plan, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple[str,
         if not np.array_equal(tensors[copy.theirs], tensors[copy.of]):
             raise WeightsMismatch(
                 f"{copy.theirs!r} differs from {copy.of!r}, which this model takes in its place. Nothing was loaded. "
-                "If the checkpoint does not tie the two, give tied=False."
+                "A checkpoint that does not tie the two needs tied=False, where the family has this option."
             )
     unusable: list[str] = []
     for ours, (source, shape) in plan.sources.items():

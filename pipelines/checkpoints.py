@@ -1,0 +1,172 @@
+"""Checkpoints of a run: written whole or not at all, each with the hashes of its parts, the last few of them kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+ARRAYS, BEST, STATE, HASHES = "arrays.safetensors", "best.safetensors", "state.json", "hashes.json"
+_PREFIX = "checkpoint-"
+_log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class CheckpointsError(OSError):
+    """Checkpoints cannot be written or read; those that were there before are untouched."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run was at a moment: arrays by name, those of its best weights so far, and what JSON can say."""
+
+    arrays: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, numbered in the order in which they were written.
+
+    Each is a folder of its own, which gets its name when all in it is on the disk. A process that dies, at whatever
+    moment, leaves the ones before as they were.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 3):
+        self.folder, self._keep = folder, keep
+        self._best: Path | None = None  # the file of the best weights in the newest checkpoint
+
+    def save(self, arrays: Arrays, state: Mapping[str, Any], *, best: Arrays | None = None) -> Path:
+        """Write one, then remove those that are older than the last few; without `best` it is that of the one before.
+
+        Raises:
+            CheckpointsError: it cannot be written, for want of space or permission.
+        """
+        numbers = self.numbers()
+        final = self._path(numbers[-1] + 1 if numbers else 1)
+        partial = self.folder / f".partial-{os.getpid()}"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _write(partial, arrays, state)
+            if best is not None:
+                save_file(_contiguous(best), partial / BEST)
+            elif self._best is not None:
+                _link(self._best, partial / BEST)
+            hashes = {path.name: _hash(path) for path in partial.iterdir()}
+            (partial / HASHES).write_text(json.dumps(hashes, indent=2), encoding="utf-8")
+            for path in (*partial.iterdir(), partial):
+                _sync(path)
+            os.replace(partial, final)
+            _sync(self.folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = "; the earlier ones are intact" if numbers else ""
+            raise CheckpointsError(f"A checkpoint cannot be written to '{self.folder}': {error}{kept}.") from error
+        self._best = final / BEST if (final / BEST).exists() else None
+        for old in self.numbers()[: -self._keep]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+        return final
+
+    def numbers(self) -> list[int]:
+        """The numbers of the checkpoints that there are, ascending."""
+        found = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def latest(self) -> Checkpoint | None:
+        """The newest that is whole, with a warning for each newer one that is damaged; None where there is none.
+
+        Raises:
+            CheckpointsError: there are some, and all are damaged.
+        """
+        problems = []
+        for number in reversed(self.numbers()):
+            path = self._path(number)
+            try:
+                found = _read(path)
+            except (OSError, ValueError, SafetensorError) as error:
+                problems.append(f"'{path.name}' is damaged ({error})")
+                _log.warning("%s: %s; going back to the one before.", self.folder, problems[-1])
+                continue
+            self._best = path / BEST if found.best else None
+            return found
+        if problems:
+            raise CheckpointsError(f"No checkpoint in '{self.folder}' can be read: {'; '.join(problems)}.")
+        return None
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{_PREFIX}{number:06}"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from the folder; a process that dies lets go of it.
+
+        Raises:
+            CheckpointsError: another process has it.
+        """
+        import fcntl
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as stream:
+            for wait in (0.1, None):  # who only looks whether a run goes on has the lock for a moment too
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if wait is None:
+                        raise CheckpointsError(f"Another process is training in '{self.folder.parent}'.") from error
+                    time.sleep(wait)
+            yield
+
+
+def _write(folder: Path, arrays: Arrays, state: Mapping[str, Any]) -> None:
+    save_file(_contiguous(arrays), folder / ARRAYS)
+    (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+
+
+def _read(folder: Path) -> Checkpoint:
+    hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    for name, known in hashes.items():
+        if _hash(folder / name) != known:
+            raise ValueError(f"{name} is not what was written")
+    best = load_file(folder / BEST) if BEST in hashes else {}
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    return Checkpoint(load_file(folder / ARRAYS), best, state)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name, which takes no space; a copy where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _contiguous(arrays: Arrays) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,229 @@
+"""One step of training and of evaluation, with the same numbers on any number of devices and of micro-batches.
+
+What Keras' own loop does otherwise: it clips each replica's gradients before they are summed, cannot accumulate them
+under a strategy, weighs replicas alike whatever their examples weigh, and keeps their batch statistics apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from pipelines import replicas, workers
+from pipelines.clipping import Clip
+from pipelines.objectives.losses import WeightedMean
+
+if TYPE_CHECKING:
+    from pipelines.ema import MovingAverage
+
+Batch = Any  # (inputs, targets) or (inputs, targets, weights), as tf.data gives it
+SUM = tf.distribute.ReduceOp.SUM
+BY_WEIGHT = "mean_with_sample_weight"
+
+
+class Step(NamedTuple):
+    """What is known after a step of training.
+
+    `norms` are those of the groups' gradients before clipping. A step is skipped, and its norms are 0, where half
+    precision had no room for a gradient: the loss scale is halved then. Below a scale of 1 that cannot help, and the
+    norms stay what they are, infinite or no numbers. `wishes` says which of those given any worker had.
+    """
+
+    loss: float
+    norms: tuple[float, ...]
+    skipped: bool = False
+    wishes: tuple[bool, ...] = ()
+
+
+class Engine:
+    """The graphs of a compiled model's steps.
+
+    `groups` names the variables whose gradients' norms are wanted together. `accumulate` divides each replica's part
+    of a batch into so many micro-batches, which take their memory one after the other; their gradients are those of
+    the whole batch, whatever the weights of the examples. `clip` acts on the gradient of the whole batch.
+
+    Batch statistics are those of all replicas' examples together, of one micro-batch at a time.
+
+    Raises:
+        ValueError: the loss is a sum, or of several kinds, and cannot be accumulated.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        groups: Mapping[str, Sequence[keras.Variable]],
+        *,
+        accumulate: int = 1,
+        clip: Clip | None = None,
+        average: MovingAverage | None = None,
+        penalty: Callable[[], tf.Tensor] | None = None,
+    ):
+        self._model, self._accumulate, self._clip, self._average = model, accumulate, clip, average
+        self._penalty = penalty
+        self._strategy = model.distribute_strategy
+        self._replicas = self._strategy.num_replicas_in_sync
+        self._reduction = _reduction(model, accumulate)
+        self._variables = list(model.trainable_variables)
+        self._generators = replicas.seed_generators(model)
+        place = {id(variable): index for index, variable in enumerate(self._variables)}
+        self._groups = [[place[id(v)] for v in variables if id(v) in place] for variables in groups.values()]
+        self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
+        self._test = tf.function(self._test_whole, reduce_retracing=True, autograph=False)
+
+    def train(self, iterator: Any, *wishes: bool) -> Step:
+        """Take the next batch of a distributed iterator, and a step on it; learn what other workers wish."""
+        loss, norms, skipped, wished = self._train(iterator, tf.constant(wishes, tf.float32, (len(wishes),)))
+        return Step(
+            float(loss), tuple(norms.numpy().tolist()), bool(skipped), tuple(bool(wish > 0) for wish in wished.numpy())
+        )
+
+    def batches(self, batches: tf.data.Dataset) -> Any:
+        """An iterator over batches, of which each replica of each worker takes its part, in order."""
+        return iter(self._strategy.experimental_distribute_dataset(workers.in_shares(batches)))
+
+    def evaluate(self, batches: tf.data.Dataset, *, between: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """The loss and the metrics over all batches; the last one may be smaller. After each, `between` is called."""
+        self._model.reset_metrics()
+        iterator = self.batches(batches)
+        try:
+            while True:
+                self._test(iterator)
+                between()
+        except tf.errors.OutOfRangeError:
+            return self.results()
+
+    def results(self) -> dict[str, float]:
+        """The loss and the metrics since they were reset."""
+        return {name: float(value) for name, value in self._model.get_metrics_result().items()}
+
+    def _train_whole(self, iterator: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with replicas.in_step(self._model):
+            found = self._strategy.run(self._train_replica, args=(iterator.get_next(), wishes))
+        if self._average is not None:
+            self._average.update()
+        return tuple(self._strategy.experimental_local_results(each)[0] for each in found)
+
+    def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        optimizer = self._model.optimizer
+        parts = _micro_batches(batch, self._accumulate)
+        shares, mass = self._shares(parts)
+        gradients: list[tf.Tensor | None] = [None] * len(self._variables)
+        whole = tf.zeros(())
+        for part, share in zip(parts, shares, strict=True):
+            with replicas.own_random_numbers(self._generators), tf.GradientTape() as tape:
+                loss = self._loss(_after(part, gradients), share, mass, training=True)
+                if self._penalty is not None:
+                    loss += self._penalty() / (self._replicas * len(parts))
+                scaled = optimizer.scale_loss(loss)
+            found = tape.gradient(scaled, self._variables, unconnected_gradients="zero")
+            gradients = [_sum(*pair) for pair in zip(gradients, found, strict=True)]
+            whole += loss
+        context = tf.distribute.get_replica_context()
+        sums = context.all_reduce(SUM, [tf.concat([[whole], wishes], axis=0), *gradients])
+        return sums[0][0], *self._apply(sums[1:]), sums[0][1:]
+
+    def _apply(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Clip and apply the gradient of the whole batch; the norm of each group before, and whether it was skipped."""
+        optimizer = self._model.optimizer
+        scale = tf.cast(optimizer.scale_loss(1.0), tf.float32)
+        squares = [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients]
+        norms = [tf.sqrt(tf.add_n([squares[i] for i in group])) if group else tf.zeros(()) for group in self._groups]
+        known = tf.stack(norms) if norms else tf.zeros((0,))
+        skipped = tf.constant(False)
+        if self._clip is not None:
+            clipped = self._clip.apply(gradients, squares, scale)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+            skipped = tf.logical_not(finite) & (scale >= 1)
+            known = tf.where(skipped, tf.zeros_like(known), known)
+            if self._clip is not None:  # what was infinite is to be seen by the optimizer
+                clipped[0] = tf.where(finite, clipped[0], tf.cast(float("nan"), clipped[0].dtype))
+        optimizer.apply(gradients if self._clip is None else clipped, self._variables)
+        return known, skipped
+
+    def _test_whole(self, iterator: Any) -> None:
+        self._strategy.run(self._test_replica, args=(iterator.get_next(),))
+
+    def _test_replica(self, batch: Batch) -> None:
+        (share,), mass = self._shares([batch])
+        self._loss(batch, share, mass, training=False)
+
+    def _loss(self, batch: Batch, share: tf.Tensor, mass: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """The part that this batch has in the loss of the whole one, which weighs `mass` in the mean of the epoch."""
+        model = self._model
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        outputs = model(inputs, training=training)
+        loss = share * model.compute_loss(inputs, targets, outputs, weights, training=training)
+        parts = self._replicas * (self._accumulate if training else 1)
+        model._loss_tracker.update_state(loss * parts, sample_weight=mass / parts)
+        model.compute_metrics(inputs, targets, outputs, weights)
+        return loss
+
+    def _mass(self, batch: Batch) -> tf.Tensor:
+        """How much a batch counts: the sum of its weights where the loss is a mean over them, else its examples."""
+        inputs, _, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        if weights is not None and self._reduction == BY_WEIGHT:
+            return tf.reduce_sum(tf.cast(weights, tf.float32))
+        return tf.cast(tf.shape(keras.tree.flatten(inputs)[0])[0], tf.float32)
+
+    def _shares(self, parts: Sequence[Batch]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """What Keras' loss of each part is to be multiplied with, so that they add up; and the whole batch's mass.
+
+        Keras divides a replica's mean by the number of replicas, WeightedMean by what weighs on all of them.
+        """
+        masses = tf.stack([self._mass(part) for part in parts])
+        together = tf.distribute.get_replica_context().all_reduce(SUM, masses) if self._replicas > 1 else masses
+        mass = tf.reduce_sum(together)
+        if self._reduction == "sum" or (self._replicas == 1 and len(parts) == 1):
+            return [tf.ones(())] * len(parts), mass
+        weighed = isinstance(self._model.loss, WeightedMean) and len(parts[0]) == 3
+        own = together if weighed else masses * self._replicas
+        return tf.unstack(tf.math.divide_no_nan(own, mass), num=len(parts)), mass
+
+
+def _reduction(model: keras.Model, accumulate: int) -> str:
+    """How the loss of examples becomes that of a batch.
+
+    Raises:
+        ValueError: not in one way that can be accumulated.
+    """
+    losses = [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
+    found = {getattr(loss, "reduction", None) or "sum_over_batch_size" for loss in losses}
+    found = {"sum_over_batch_size" if each == "mean" else each for each in found}
+    if accumulate > 1 and (len(found) > 1 or found == {"sum"}):
+        raise ValueError(
+            f"Gradients of losses with the reduction {' and '.join(sorted(found))} cannot be accumulated: those of "
+            "micro-batches add up where all losses are means of one kind. Set accumulate=1, or another reduction."
+        )
+    return found.pop() if len(found) == 1 else "sum_over_batch_size"
+
+
+def _micro_batches(batch: Batch, count: int) -> list[Batch]:
+    """The examples of a batch in so many parts, of one size if it can be divided so."""
+    if count == 1:
+        return [batch]
+    flat = tf.nest.flatten(batch)
+    examples = tf.shape(flat[0])[0]
+    ends = [examples * part // count for part in range(count + 1)]
+    sizes = tf.stack([end - start for start, end in itertools.pairwise(ends)])
+    sizes = count if (flat[0].shape[0] or 1) % count == 0 else sizes  # a number keeps the static shapes
+    pieces = [tf.split(tensor, sizes, num=count) for tensor in flat]
+    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
+
+
+def _after(batch: Batch, gradients: Sequence[tf.Tensor | None]) -> Batch:
+    """The batch once these gradients are there: so that two micro-batches never take memory at a time."""
+    known = [gradient for gradient in gradients if gradient is not None]
+    if not known:
+        return batch
+    with tf.control_dependencies(known):
+        return tf.nest.map_structure(tf.identity, batch)
+
+
+def _sum(before: tf.Tensor | None, found: Any) -> tf.Tensor:
+    dense = tf.convert_to_tensor(found)  # of embeddings, slices
+    return dense if before is None else before + dense

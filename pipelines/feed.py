@@ -1,0 +1,94 @@
+"""What training takes its batches from: they are numbered over all epochs, and can be had from any number on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+ORDER, TARGETS, MIXING = range(3)  # what chance decides, each for itself
+
+Plan = Callable[[tf.Tensor], Any]  # the key of an epoch -> tensors, whose first axis is its steps
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Endless batches, `steps` of them an epoch, all of one size.
+
+    `start(number)` gives those from a number on, counted from 0. What a batch holds hangs on its number and on the
+    run's seed alone: a run that goes on in the middle of an epoch sees what it would have seen. `numbers` gives in the
+    same way the numbers (B,) of the examples in each batch, where they are known.
+    """
+
+    steps: int
+    start: Callable[[int], tf.data.Dataset]
+    numbers: Callable[[int], tf.data.Dataset] | None = None
+
+    def epoch(self, number: int = 0) -> tf.data.Dataset:
+        """The batches of one epoch, counted from 0."""
+        return self.start(number * self.steps).take(self.steps)
+
+    def map(self, function: Callable[[Any, tf.Tensor], Any]) -> Feed:
+        """Batches made by function(batch, number), in order, the next ones while the model works."""
+
+        def start(number: int) -> tf.data.Dataset:
+            batches = self.start(number)
+            numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(number))
+            made = numbered.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+            return made.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
+
+        return Feed(self.steps, start, self.numbers)
+
+
+def feed(batches: tf.data.Dataset | Feed) -> Feed:
+    """A finite data set as a feed: it is read anew for each epoch, and from its beginning to go on in the middle.
+
+    Raises:
+        ValueError: it has no batches, or never ends.
+    """
+    if isinstance(batches, Feed):
+        return batches
+    steps = _count(batches)
+    known = batches.apply(tf.data.experimental.assert_cardinality(steps))
+    return Feed(steps, lambda number: known.repeat().skip(number))
+
+
+def planned(plan: Plan, *, steps: int, seed: int) -> Feed:
+    """A feed of what `plan` says of each epoch, step by step: the numbers of the examples of each batch, say.
+
+    A later start skips by number: nothing is computed of the steps before, but the plan of their epoch.
+    """
+
+    def start(number: int) -> tf.data.Dataset:
+        first, done = divmod(number, steps)
+
+        def steps_of(epoch: tf.Tensor) -> tf.data.Dataset:
+            left = tf.where(epoch == first, done, 0)
+            whole = plan(key(seed, ORDER, epoch))
+            return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda tensor: tensor[left:], whole))
+
+        endless = tf.data.Dataset.range(first, tf.int64.max).flat_map(steps_of)
+        return endless.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    return Feed(steps, start)
+
+
+def key(seed: int, *numbers: int | tf.Tensor) -> tf.Tensor:
+    """The seed of a stateless random operation, two int64: another for each seed and each row of numbers."""
+    found = tf.constant([seed, 0], tf.int64)
+    for number in numbers:
+        found = tf.random.fold_in(found, tf.cast(number, tf.int64))
+    return found
+
+
+def _count(dataset: tf.data.Dataset) -> int:
+    """The batches of an epoch, counted by reading them if the data set does not know."""
+    known = int(dataset.cardinality())
+    if known == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("The training set never ends. Give it an epoch's length: dataset.take(batches).")
+    count = known if known >= 0 else sum(1 for _ in dataset)
+    if count == 0:
+        raise ValueError("The training set has no batches.")
+    return count

@@ -1,0 +1,264 @@
+"""The loop: phase by phase, epoch by epoch, step by step, from wherever a checkpoint says that it is."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipelines import diagnosis, optimizer
+from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.clipping import Clip
+from pipelines.decay import penalty
+from pipelines.ema import MovingAverage
+from pipelines.engine import Engine
+from pipelines.feed import Feed
+from pipelines.freezing import Freezer, Groups, unfrozen
+from pipelines.interruption import Interrupted, Interruption
+from pipelines.keeper import Keeper
+from pipelines.monitor import Epoch, TrainingDiverged, Watcher
+from pipelines.optimization import USUAL, Optimization
+from pipelines.run import Phase
+
+SECONDS = 60.0  # between two checkpoints within an epoch, unless steps are counted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a fit goes about it, whatever it fits."""
+
+    optimization: Optimization = USUAL
+    accumulate: int = 1  # micro-batches of each replica's part of a batch
+    save_steps: int | None = None  # between two checkpoints within an epoch; None: about a minute
+    about: Mapping[str, Any] = field(default_factory=dict)  # what checkpoints say of the data
+    names: Callable[[int], Sequence[str]] = lambda number: ()  # what the examples of a batch are called
+
+
+@dataclass
+class Position:
+    """Where a fit is: what is done. Phases count from 1."""
+
+    phase: int = 1  # the one that runs
+    epoch: int = 0  # whole epochs of this phase
+    batch: int = 0  # steps of this epoch
+    step: int = 0  # of all phases together: the number of the next batch
+    trained: dict[str, float] | None = None  # metrics of an epoch whose validation has not come to its end
+
+
+class Loop:
+    """Trains a model through its phases, and can write down all that decides how it goes on, and read it again."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        groups: Groups,
+        phases: Sequence[Phase],
+        feed: Feed,
+        validation: tf.data.Dataset | None,
+        *,
+        loss: keras.losses.Loss | str,
+        metrics: Callable[[], Sequence],
+        keeper: Keeper,
+        settings: Settings = Settings(),
+        checkpoints: Checkpoints | None = None,
+        watchers: Iterable[Watcher] = (),
+        interruption: Interruption | None = None,
+    ):
+        self.at = Position()
+        self._model, self._groups, self._phases = model, groups, phases
+        self._feed, self._validation = feed, validation
+        self._loss, self._metrics = loss, metrics
+        self._keeper, self._settings, self._checkpoints = keeper, settings, checkpoints
+        self._watchers, self._interruption = tuple(watchers), interruption or Interruption()
+        self._saved = time.monotonic()
+        self._new_best = False
+        self._batches: Any = None
+        self._average: MovingAverage | None = None
+
+    def run(self, resumed: Checkpoint | None = None) -> None:
+        """Train until all phases are done; the model ends with the best weights of all.
+
+        Raises:
+            Interrupted: a signal came, and the state is saved.
+            TrainingDiverged: the loss or a gradient is no number any more.
+        """
+        if resumed is not None:
+            self.at = Position(**resumed.state["position"])
+            self._keeper.restore(resumed.state["keeper"], resumed.best)
+        before = None
+        with Freezer(self._model, self._groups) as freezer, self._model.distribute_strategy.scope():
+            while self.at.phase <= len(self._phases):
+                phase = self._phases[self.at.phase - 1]
+                freezer.apply(phase)
+                engine = self._compile(phase, before)
+                if resumed is not None:
+                    _assign(self._variables(), resumed.arrays)
+                else:
+                    self._keeper.begin()
+                    self._save()
+                self._run_phase(phase, engine)
+                resumed, before = None, self._model.optimizer
+                self._keeper.restore_best()
+                self.at = Position(self.at.phase + 1, step=self.at.step)
+
+    def _compile(self, phase: Phase, before: keras.optimizers.Optimizer | None) -> Engine:
+        chosen = self._settings.optimization
+        built = optimizer.build(self._model, self._groups, phase, chosen, steps=self._feed.steps * phase.epochs)
+        optimizer.carry_state(before, built)
+        self._model.compile(built, loss=self._loss, weighted_metrics=list(self._metrics()))
+        self._model._symbolic_build(data_batch=_example(self._feed.start(0).element_spec))
+        learning = {name: self._groups[name] for name in unfrozen(self._groups, phase)}
+        for watcher in self._watchers:
+            watcher.begin_phase(self.at.phase, phase, list(learning))
+        variables = {
+            name: [v for layer in layers for v in layer.trainable_variables] for name, layers in learning.items()
+        }
+        self._average = MovingAverage(self._model, chosen.ema) if chosen.ema else None
+        return Engine(
+            self._model, variables, accumulate=self._settings.accumulate, clip=Clip.of(chosen),
+            average=self._average, penalty=penalty(self._model, chosen),
+        )  # fmt: skip
+
+    def _run_phase(self, phase: Phase, engine: Engine) -> None:
+        while self.at.epoch < phase.epochs and not self._keeper.exhausted:
+            begun = time.perf_counter()
+            if self.at.trained is None:
+                self._train_epoch(phase, engine)
+            try:
+                epoch = self._conclude_epoch(phase, engine, begun)
+            except Interrupted:
+                self._save()
+                raise
+            optimizer.after_epoch(self._model.optimizer, epoch.metrics)
+            for watcher in self._watchers:
+                watcher.after_epoch(epoch)
+            self._save()
+            self._leave_if_asked()
+
+    def _train_epoch(self, phase: Phase, engine: Engine) -> None:
+        if self._batches is None:  # one iterator for all phases: a data set of one's own may draw anew for each
+            self._batches = engine.batches(self._feed.start(self.at.step))
+        for watcher in self._watchers:
+            watcher.begin_epoch(self.at.epoch + 1, self._feed.steps, self.at.batch)
+        if self.at.batch == 0:
+            self._model.reset_metrics()
+        while self.at.batch < self._feed.steps:
+            step = engine.train(self._batches)
+            self.at.batch, self.at.step = self.at.batch + 1, self.at.step + 1
+            if not (step.skipped or (math.isfinite(step.loss) and all(map(math.isfinite, step.norms)))):
+                self._diverge(phase, engine, step.loss)
+            for watcher in self._watchers:
+                watcher.after_step(self.at.step, step)
+            if self._is_due():
+                self._save()
+            self._end_if_asked()
+        self.at.trained = engine.results()
+
+    def _conclude_epoch(self, phase: Phase, engine: Engine, begun: float) -> Epoch:
+        """Validate and keep what has been learned: its moving average, where there is one."""
+        with self._average.in_model() if self._average else contextlib.nullcontext():
+            found = {**(self.at.trained or {}), **self._validate(engine)}
+            self.at.epoch, self.at.batch, self.at.trained = self.at.epoch + 1, 0, None
+            epoch = Epoch(self.at.phase, self.at.epoch, phase.learning_rate, found, time.perf_counter() - begun)
+            self._new_best |= self._keeper.record(epoch)
+        return epoch
+
+    def _validate(self, engine: Engine) -> dict[str, float]:
+        if self._validation is None:
+            return {}
+        found = engine.evaluate(self._validation, between=self._leave_if_asked)
+        return {f"val_{name}": value for name, value in found.items()}
+
+    def _is_due(self) -> bool:
+        every = self._settings.save_steps
+        return self.at.step % every == 0 if every else time.monotonic() - self._saved > SECONDS
+
+    def _leave_if_asked(self) -> None:
+        """End if a signal asked for it."""
+        if self._interruption.asked:
+            raise Interrupted(self._interruption.asked)
+
+    def _end_if_asked(self) -> None:
+        """Save and end if a signal asked for it."""
+        if self._interruption.asked:
+            self._save()
+        self._leave_if_asked()
+
+    def _diverge(self, phase: Phase, engine: Engine, loss: float) -> None:
+        number = self.at.step - 1
+        before = self._values_before(engine, number)
+        batch = next(iter(self._feed.start(number)))
+        found = diagnosis.explain(self._model, batch, before=before, names=self._settings.names(number))
+        self._keeper.restore_best()
+        raise TrainingDiverged(
+            f"The loss became {loss} in phase {self.at.phase}, epoch {self.at.epoch + 1}, step {self.at.step}, at "
+            f"a peak learning rate of {phase.learning_rate:g}. Try a tenth. The model holds the best weights so far.\n"
+            f"{found}"
+        )
+
+    def _values_before(self, engine: Engine, number: int) -> list[np.ndarray] | None:
+        """What the model's variables were before a step of this phase, had again from its last checkpoint, if any."""
+        known = self._checkpoints.latest() if self._checkpoints else None
+        if known is None or known.state["position"]["phase"] != self.at.phase:
+            return None
+        _assign(self._variables(), known.arrays)
+        begun = known.state["position"]["step"]
+        batches = engine.batches(self._feed.start(begun))
+        for _ in range(begun, number):
+            engine.train(batches)
+        before = [np.array(variable) for variable in self._model.variables]
+        engine.train(batches)
+        return before
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """All that a step of training changes, by names that do not hang on what else the process has made."""
+        kinds = {
+            "model": self._model.variables,
+            "optimizer": self._model.optimizer.variables,
+            "metric": self._model.metrics_variables,
+            "average": self._average.variables if self._average else [],
+        }
+        return {
+            f"{kind}.{place:05}.{variable.path.rsplit('/', 1)[-1]}": variable
+            for kind, found in kinds.items()
+            for place, variable in enumerate(found)
+        }
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        for watcher in self._watchers:
+            watcher.before_checkpoint()
+        arrays = {name: np.asarray(variable) for name, variable in self._variables().items()}
+        state = {"position": asdict(self.at), "keeper": self._keeper.state(), "data": self._settings.about}
+        self._checkpoints.save(arrays, state, best=self._keeper.arrays() if self._new_best else None)
+        self._new_best, self._saved = False, time.monotonic()
+
+
+def _assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
+    """Put arrays into the variables of the same names.
+
+    Raises:
+        ValueError: they are not of the same model, optimizer and metrics.
+    """
+    other = sorted(set(arrays) ^ set(variables))
+    if other:
+        raise ValueError(
+            f"The checkpoint is of another run: {len(other)} of its variables differ, such as {other[0]!r}."
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def _example(spec: Any) -> Any:
+    """Tensors of the shapes of a batch; Keras builds its metrics from them."""
+    return tf.nest.map_structure(
+        lambda each: tf.zeros([1 if side is None else side for side in each.shape], each.dtype), spec
+    )

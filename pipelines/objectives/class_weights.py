@@ -1,0 +1,58 @@
+"""How much each class counts in the loss: as given by name, or all classes together as much as each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from pipelines.datasets import Dataset
+from zoo.core.registry import nearest
+
+
+def class_weights(given: Literal["balanced"] | Mapping[str, float], data: Dataset) -> tuple[float, ...]:
+    """The weight of each class of the data, in their order.
+
+    "balanced" is the number of training examples over that of a class and of classes: the weights of all examples add
+    up to their number, and each class has the same part in that. Classes that are not named count 1.
+
+    Raises:
+        ValueError: the data have no such class, or do not tell the labels of their training examples.
+    """
+    if not data.classes:
+        raise ValueError(f"class_weights={given!r} is for data with classes, and these have none.")
+    if given == "balanced":
+        return _balanced(data)
+    assert isinstance(given, Mapping)
+    for name in given:
+        if name not in data.classes:
+            known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
+            raise ValueError(
+                f"class_weights: there is no class {name!r}.{nearest(name, data.classes)} Classes: {known}."
+            )
+    return tuple(float(given.get(name, 1.0)) for name in data.classes)
+
+
+def _balanced(data: Dataset) -> tuple[float, ...]:
+    labels = _training_labels(data)
+    if labels is None or labels.dtype.kind not in "iub" or labels.ndim > 2:
+        raise ValueError(
+            "class_weights='balanced' counts the labels of the training examples, and these data do not tell them. "
+            "Give weights by name: class_weights={'rare': 5.0}."
+        )
+    counts = np.bincount(labels, minlength=len(data.classes)) if labels.ndim == 1 else labels.sum(axis=0)
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
+    return tuple(np.where(present, weights, 1.0).tolist())
+
+
+def _training_labels(data: Dataset) -> np.ndarray | None:
+    """Numbers of classes (N,), or marks (N, classes), of the training examples."""
+    told = getattr(data, "labels", None)
+    if callable(told):
+        found = told("train")
+    else:
+        part = data.parts["train"]
+        found = getattr(part, "labels", getattr(part, "targets", None))
+    return None if found is None else np.asarray(found)
