@@ -19,7 +19,7 @@ from pipelines.clipping import Clip
 from pipelines.decay import penalty
 from pipelines.ema import MovingAverage
 from pipelines.engine import Engine
-from pipelines.feed import Feed
+from pipelines.feed import Feed, example
 from pipelines.freezing import Freezer, Groups, unfrozen
 from pipelines.interruption import Interrupted, Interruption
 from pipelines.keeper import Keeper
@@ -92,6 +92,7 @@ class Loop:
         if resumed is not None:
             self.at = Position(**resumed.state["position"])
             self._keeper.restore(resumed.state["keeper"], resumed.best)
+            self._new_best = bool(resumed.best)  # which the next checkpoint is to hold too
         before = None
         with Freezer(self._model, self._groups) as freezer, self._model.distribute_strategy.scope():
             while self.at.phase <= len(self._phases):
@@ -113,7 +114,7 @@ class Loop:
         built = optimizer.build(self._model, self._groups, phase, chosen, steps=self._feed.steps * phase.epochs)
         optimizer.carry_state(before, built)
         self._model.compile(built, loss=self._loss, weighted_metrics=list(self._metrics()))
-        self._model._symbolic_build(data_batch=_example(self._feed.start(0).element_spec))
+        self._model._symbolic_build(data_batch=example(self._feed.start(0).element_spec))
         learning = {name: self._groups[name] for name in unfrozen(self._groups, phase)}
         for watcher in self._watchers:
             watcher.begin_phase(self.at.phase, phase, list(learning))
@@ -255,10 +256,3 @@ def _assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray])
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])
-
-
-def _example(spec: Any) -> Any:
-    """Tensors of the shapes of a batch; Keras builds its metrics from them."""
-    return tf.nest.map_structure(
-        lambda each: tf.zeros([1 if side is None else side for side in each.shape], each.dtype), spec
-    )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +20,7 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from pipelines import optimizer
 from pipelines.clipping import Clip
 from pipelines.engine import Engine
-from pipelines.feed import Feed, feed
+from pipelines.feed import Feed, example, feed
 from pipelines.freezing import Freezer, GivenGroups, Groups, find_groups
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.pictures import figure
@@ -210,7 +209,7 @@ class _Sweep:
     def run(self, batches: Feed, rates: np.ndarray) -> np.ndarray:
         """The loss before each of the steps, until it has diverged."""
         data = batches.start(0)
-        self._model._symbolic_build(data_batch=_example(data.element_spec))
+        self._model._symbolic_build(data_batch=example(data.element_spec))
         iterator = iter(self._model.distribute_strategy.experimental_distribute_dataset(data))
         losses: list[float] = []
         for rate in rates:
@@ -227,13 +226,6 @@ def _groups_of_copy(groups: Groups, model: keras.Model, copy: keras.Model) -> Gr
     place = {id(layer): index for index, layer in enumerate(model._flatten_layers())}
     layers = list(copy._flatten_layers())
     return {name: [layers[place[id(layer)]] for layer in own] for name, own in groups.items()}
-
-
-def _example(spec: Any) -> Any:
-    """Tensors of the shapes of a batch; Keras builds its loss from them."""
-    return tf.nest.map_structure(
-        lambda each: tf.zeros([1 if side is None else side for side in each.shape], each.dtype), spec
-    )
 
 
 @contextlib.contextmanager
