@@ -16,6 +16,7 @@ from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
 from pipelines.datasets import Dataset
 from pipelines.feed import Feed, feed
+from pipelines.files import remove_partial
 from pipelines.freezing import GivenGroups, check_phases, find_groups
 from pipelines.interruption import watched
 from pipelines.keeper import Keeper
@@ -174,6 +175,7 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
         bundle.prepare(run, data)
     checkpoints = Checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
+        remove_partial(run.out)
         history = fit(
             model,
             run.phases,

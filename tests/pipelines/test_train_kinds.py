@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,11 @@ def run(kind: str, folder: Path, **changes) -> Run:
     """A few seconds on data of a kind, written into the folder."""
     tokenizer = {"tokenizer": "wordpiece", "vocabulary": 120, "length": 16}
     make = {
-        "classify": lambda: ("bert_tiny", Texts(str(reviews(folder / "reviews.csv")), **tokenizer), TINY_BERT),
+        "classify": lambda: (
+            "bert_tiny",
+            Texts(str(reviews(folder / "reviews.csv", count=240)), **tokenizer),
+            TINY_BERT,
+        ),
         "masked_lm": lambda: (
             "bert_tiny",
             Texts(str(reviews(folder / "reviews.csv")), label_column=None, **tokenizer),
@@ -110,8 +115,8 @@ def test_it_learns_and_its_bundle_scores_the_same_again(kind, finished):
     assert made.task == task
     assert bool(made.classes) == (task == "classify")
     assert made.info[unit]["test"] == made.scores.examples
-    usual = {"README.md", "bundle.json", "evaluation.json", "history.csv", "model.keras", "run.json"}
-    assert {path.name for path in made.path.iterdir()} == usual | own
+    usual = {"README.md", "bundle.json", "evaluation.json", "history.csv", "history.json", "model.keras", "run.json"}
+    assert {path.name for path in made.path.iterdir()} == usual | own | {"tensorboard"}
     again = bundle.load(made.path)
     assert again == made
     assert evaluate_bundle(again) == made.scores
@@ -131,8 +136,7 @@ def test_the_same_run_from_its_json_gives_the_same_weights(kind, finished, tmp_p
 
 def test_a_changed_tokenizer_is_refused(finished, tmp_path):
     made = finished("classify")
-    for path in made.path.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(made.path, tmp_path, dirs_exist_ok=True)
     vocabulary = datasets.load(made.run, folder=tmp_path).vocabulary
     (tmp_path / "tokenizer.json").write_text(made.path.joinpath("tokenizer.json").read_text() + " ")
     with pytest.raises(ValueError, match=r"tokenizer\.json' is not the file that the model was trained with"):

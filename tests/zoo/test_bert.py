@@ -155,7 +155,7 @@ def test_an_output_layer_that_is_no_copy_of_the_embeddings_is_not_taken_for_one(
     other = table.copy()
     other[3, 5] += 0.01
     changed(folder, **{decoder: other})
-    with pytest.raises(WeightsMismatch, match=rf"'{decoder}' differs from .* give tied=False"):
+    with pytest.raises(WeightsMismatch, match=rf"'{decoder}' differs from .* needs tied=False"):
         zoo.from_checkpoint(folder)
     zoo.from_checkpoint(folder, task="features")  # which it is nothing to
 
@@ -165,7 +165,7 @@ def test_an_output_layer_of_its_own_is_honoured_whatever_config_json_says(tmp_pa
     folder = pack.write(tmp_path)
     assert times_tolerance(zoo.from_checkpoint(folder), pack) < 1
     changed(folder, config={"tie_word_embeddings": True})
-    with pytest.raises(WeightsMismatch, match="give tied=False"):
+    with pytest.raises(WeightsMismatch, match="needs tied=False"):
         zoo.from_checkpoint(folder)
     assert times_tolerance(zoo.from_checkpoint(folder, tied=False), pack) < 1
 

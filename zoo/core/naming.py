@@ -77,7 +77,7 @@ def _levels(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
 def nearest(name: str, known: Iterable[object]) -> str:
     """' Did you mean ...?' with the known names that are close; nothing if none is."""
-    close = difflib.get_close_matches(name, list(map(str, known)), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(map(str, known)), n=3)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
