@@ -206,4 +206,16 @@ _ALL = (
 )
 
 ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES)}
-SLOW_PACKS = frozenset({"timm_vit_base_patch16_224", "tv_vgg16", "tv_vgg16_bn"})
+SLOW_PACKS = frozenset(
+    {
+        "extra_timm_densenet121",
+        "extra_timm_inception_v3",
+        "extra_timm_resnext50_32x4d",
+        "extra_timm_tf_efficientnetv2_b3",
+        "extra_tv_efficientnet_b1",
+        "extra_tv_efficientnet_v2_s",
+        "timm_vit_base_patch16_224",
+        "tv_vgg16",
+        "tv_vgg16_bn",
+    }
+)

@@ -53,6 +53,7 @@ def test_predict_names_the_classes(finished, tmp_path):
     assert len(zoo_here("predict", finished, *names, "--top", 1, cwd=tmp_path).splitlines()[1].split("┃")) == 4
 
 
+@pytest.mark.slow
 def test_every_exported_form_predicts_the_same(finished, tmp_path):
     text = zoo_here("export", finished, cwd=tmp_path)
     forms = ["saved_model", "float32.tflite", "float16.tflite", "dynamic.tflite", "int8.tflite"]
@@ -147,7 +148,9 @@ def test_a_corrupt_file_is_named_and_can_be_skipped(tmp_path):
     assert "broken.JPG" in (tmp_path / "out" / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_the_state_and_says_how_to_go_on(tmp_path, number, code):
     """What was interrupted ends with the weights of a run that was not."""
     command = ["fit", "mlp", "--images", "digits", "--size", 8, "--epochs", 12, "--seed", 3]

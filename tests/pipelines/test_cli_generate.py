@@ -39,9 +39,9 @@ def run(*arguments) -> str:
     ("options", "strategy"),
     [
         ((), Greedy()),
-        (("--repetition-penalty", 1.4), Greedy(1.4)),
+        pytest.param(("--repetition-penalty", 1.4), Greedy(1.4), marks=pytest.mark.slow),
         (("--temperature", 0.8, "--top-k", 20, "--top-p", 0.9, "--seed", 3), Sample(0.8, 20, 0.9, seed=3)),
-        (("--top-p", 0.5), Sample(top_p=0.5)),
+        pytest.param(("--top-p", 0.5), Sample(top_p=0.5), marks=pytest.mark.slow),
         (("--beams", 3, "--length-penalty", 2), Beam(3, 2.0)),
     ],
 )

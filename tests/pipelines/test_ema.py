@@ -102,6 +102,7 @@ def test_a_decay_out_of_range_is_refused(decay):
         MovingAverage(toy.model(), decay)
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_average_of_one(tmp_path):
     """Trained in graphs by the engine, in two phases, in a process of its own."""
     done = subprocess.run(

@@ -30,6 +30,7 @@ def test_operators_that_tflite_lacks_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_float16_are_noticed(tmp_path):
     model = convolutional()
     kernel, bias = model.get_layer("head_logits").get_weights()

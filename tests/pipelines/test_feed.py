@@ -121,6 +121,7 @@ def test_a_balanced_plan_is_of_numbers_from_the_labels():
     assert sorted(np.bincount(rows, minlength=10)[[2, 7]]) == [2, 3]
 
 
+@pytest.mark.slow
 def test_devices_share_each_batch_in_any_process(known, tmp_path):
     command = [sys.executable, "-m", "tests.pipelines.feeds", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -128,6 +128,7 @@ def test_images_in_0_to_1_are_refused_for_models_of_the_zoo():
         fit(model, [Phase(1, 1e-3)], train, progress=False)
 
 
+@pytest.mark.slow
 def test_keras_applications_fine_tune_with_groups_as_lists():
     base = keras.applications.MobileNetV2(
         weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.35, pooling="avg"

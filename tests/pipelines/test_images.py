@@ -71,7 +71,7 @@ def test_training_without_augmentation_sees_the_images_of_evaluation_shuffled(ex
     np.testing.assert_array_equal(labels, examples.labels[order])
 
 
-@pytest.mark.parametrize("budget", [0, 10**9])
+@pytest.mark.parametrize("budget", [0, pytest.param(10**9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("augment", ["light", "standard"])
 def test_a_seed_gives_the_same_epochs_and_every_epoch_is_another(augment, budget):
     examples = Examples([encoded(picture, "PNG") for picture in pictures()], np.arange(COUNT) % 3)

@@ -66,7 +66,7 @@ def test_a_folder_of_images(tmp_path):
     assert result.scores.accuracy == 1.0
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "float16"])
 def test_mixed_precision_learns_and_reloads(precision, tmp_path):
     result = train(small.run(tmp_path / "out", hardware=Hardware(precision=precision)), progress=False)
     assert result.scores.accuracy > 0.85

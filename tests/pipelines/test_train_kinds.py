@@ -124,7 +124,7 @@ def test_it_learns_and_its_bundle_scores_the_same_again(kind, finished):
     assert f"{made.scores.examples:,} {unit}" in card and "image" not in card
 
 
-@pytest.mark.parametrize("kind", ["masked_lm", "forecast"])
+@pytest.mark.parametrize("kind", [pytest.param("masked_lm", marks=pytest.mark.slow), "forecast"])
 def test_the_same_run_from_its_json_gives_the_same_weights(kind, finished, tmp_path):
     made = finished(kind)
     text = (made.path / "run.json").read_text()

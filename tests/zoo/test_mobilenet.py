@@ -40,9 +40,9 @@ def live(application: str, size: tuple[int, int], **options) -> keras.Model:
     [
         ("mobilenet_v1", "MobileNet", (64, 95), {"alpha": 0.25}, applications.mobilenet.preprocess_input),
         ("mobilenet_v2", "MobileNetV2", (47, 64), {"alpha": 0.35}, applications.mobilenet_v2.preprocess_input),
-        ("mobilenet_v3_small", "MobileNetV3Small", (64, 64), {}, None),
-        ("mobilenet_v3_small", "MobileNetV3Small", (75, 50), {"alpha": 1.3}, None),
-        ("mobilenet_v3_large", "MobileNetV3Large", (32, 33), {"alpha": 0.35}, None),
+        pytest.param("mobilenet_v3_small", "MobileNetV3Small", (64, 64), {}, None, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v3_small", "MobileNetV3Small", (75, 50), {"alpha": 1.3}, None, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v3_large", "MobileNetV3Large", (32, 33), {"alpha": 0.35}, None, marks=pytest.mark.slow),
         ("mobilenet_v3_small_minimal", "MobileNetV3Small", (47, 64), {"minimalistic": True}, None),
     ],
 )
