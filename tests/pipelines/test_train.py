@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from pipelines import bundle, card, datasets
 from pipelines.checkpoints import Checkpoints
 from pipelines.evaluate import evaluate_bundle
+from pipelines.monitor import TrainingDiverged
 from pipelines.run import Hardware, Images, Phase, Run
 from pipelines.train import resume, train
 from tests.pipelines import small
@@ -126,6 +129,25 @@ def test_a_killed_run_is_no_bundle_until_it_is_resumed(tmp_path):
         np.testing.assert_array_equal(a, b)
     assert resumed.scores == whole.scores
     assert sorted(path.name for path in run.out.iterdir()) == sorted(path.name for path in whole.path.iterdir())
+
+
+def test_a_run_that_diverges_names_the_step_the_files_and_the_layer(tmp_path):
+    small.folder(tmp_path / "colours")
+    run = Run(
+        "cnn",
+        Images(str(tmp_path / "colours"), size=16, augment="none"),
+        (Phase(3, 1e25, unfreeze="all", warmup=0.0),),
+        tmp_path / "out",
+        overrides={"widths": (4, 8), "hidden": 16},
+        batch=8,
+    )
+    with pytest.raises(TrainingDiverged) as told:
+        train(run, progress=False)
+    text = str(told.value)
+    assert "phase 1, epoch 1, step 2" in text
+    assert re.search(r"Before the step: the first output that is not finite is that of 'stage\d_conv' \(Conv2D\)", text)
+    named = text.partition("The batch: ")[2].rstrip(".").split(", ")
+    assert len(named) == 8 and all(Path(name).is_file() for name in named)
 
 
 def test_a_run_whose_data_have_changed_is_not_resumed(tmp_path):
