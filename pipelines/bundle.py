@@ -104,6 +104,11 @@ def save(
         "keras": keras.version(),
     }
     write_text(out / "bundle.json", json.dumps(info, indent=2) + "\n")
+    return complete(out)
+
+
+def complete(out: Path) -> Bundle:
+    """Write the card of a bundle, and remove what only its training needed; also where a process died at that."""
     card.write(out)
     (out / "best.weights.h5").unlink(missing_ok=True)  # model.keras holds the same
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

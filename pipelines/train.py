@@ -63,6 +63,9 @@ def fit(
     are the accuracy unless given, and may be a function that makes them, in the scope of the model's strategy.
     Without a validation set the last weights are the best.
 
+    With `checkpoints` the fit writes down where it is, as `settings` say how often; `resumed` is the one to go on from,
+    with the same model, phases and data. `tensorboard` is a folder for curves; `unit` what the progress bar counts.
+
     For several devices or half precision, build the model inside `hardware.scope(...)`; batches then
     must divide by the number of devices. With a folder, history.csv and best.weights.h5 are written
     there after every epoch.
@@ -146,7 +149,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     """
     folder = Path(folder)
     if (folder / "bundle.json").is_file():
-        return bundle.load(folder)
+        return bundle.complete(folder) if (folder / CHECKPOINTS).exists() else bundle.load(folder)
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)

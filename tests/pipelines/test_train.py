@@ -131,6 +131,16 @@ def test_a_killed_run_is_no_bundle_until_it_is_resumed(tmp_path):
     assert sorted(path.name for path in run.out.iterdir()) == sorted(path.name for path in whole.path.iterdir())
 
 
+def test_a_run_that_died_at_its_card_is_completed(tmp_path):
+    made = train(small.quick(tmp_path / "out"), progress=False)
+    card_text = (made.path / "README.md").read_text()
+    (made.path / "README.md").unlink()
+    (made.path / "checkpoints").mkdir()
+    assert resume(made.path, progress=False) == made
+    assert (made.path / "README.md").read_text() == card_text
+    assert not (made.path / "checkpoints").exists()
+
+
 def test_a_run_that_diverges_names_the_step_the_files_and_the_layer(tmp_path):
     small.folder(tmp_path / "colours")
     run = Run(
