@@ -14,7 +14,8 @@ from tests.rows import ROWS
 from zoo.core.registry import load_family
 from zoo.core.skeleton import skeleton
 from zoo.layers.auxiliary import without_auxiliary
-from zoo.layers.inception_blocks import Branch, inception_block, max_pool
+from zoo.layers.convolution import ConvNorm
+from zoo.layers.inception_blocks import PooledConvNorm, max_pool
 from zoo.weights import CheckpointError, WeightsMismatch
 from zoo.weights.translate import make_plan
 
@@ -63,14 +64,27 @@ def test_windows_of_hanging_pools_start_inside_and_end_anywhere(side, size):
     np.testing.assert_array_equal(found[0], expected)
 
 
-@pytest.mark.parametrize(("count_padding", "corner", "edge"), [(True, 4 / 9, 6 / 9), (False, 1, 1)])
-def test_average_pooling_counts_padded_zeros_or_not(count_padding, corner, edge):
-    only = (Branch("pool", pool="average"),)
-    ones = keras.Input((3, 5, 1))
-    pooled = inception_block(ones, only, name="stage1_block0", count_padding=count_padding)
-    found = np.asarray(keras.Model(ones, pooled)(np.ones((1, 3, 5, 1), "float32")))[0, :, :, 0]
-    expected = [[corner, *[edge] * 3, corner], [edge, 1, 1, 1, edge], [corner, *[edge] * 3, corner]]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("count_padding", [False, True])
+def test_pooling_after_the_convolution_is_pooling_before_it(count_padding, training):
+    random = np.random.default_rng(0)
+    image = random.normal(size=(2, 3, 5, 6)).astype("float32")
+    layer = PooledConvNorm(4, 1, count_padding=count_padding, name="pool_conv")
+    expected = ConvNorm(4, 1, name="conv")
+    for each in (layer, expected):
+        each.build(image.shape)
+    for variable in layer.variables:
+        variable.assign(random.uniform(0.5, 2, variable.shape))
+    expected.set_weights(layer.get_weights())
+    pooled = _average_pooled(image, count_padding=count_padding)
+    np.testing.assert_allclose(layer(image, training=training), expected(pooled, training=training), atol=1e-5)
+
+
+def _average_pooled(image: np.ndarray, *, count_padding: bool) -> np.ndarray:
+    """Means of 3x3 windows, at the edges of 9 values with zeros or of those that there are."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=0 if count_padding else np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return np.nanmean(windows, axis=(-2, -1)).astype("float32")
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,16 @@ class ConvNorm(layers.Layer):
             height, width = self.margins
             x = ops.pad(x, ((0, 0), (height, height), (width, width), (0, 0)))
         if training and self.norm.trainable:
-            return self.activation(self.norm(self.conv(x), training=True))
+            return self.activation(self.norm(self._between(self.conv(x)), training=True))
         slope, offset = self.norm.line()
         if self.conv.use_bias:
             offset = offset + self.conv.bias * slope
-        return self.activation(ops.add(self._convolve(x, slope), ops.cast(offset, self.compute_dtype)))
+        x = self._between(self._convolve(x, slope))
+        return self.activation(ops.add(x, ops.cast(offset, self.compute_dtype)))
+
+    def _between(self, x):
+        """What happens to the map between the convolution and its norm: linear, and each channel by itself."""
+        return x
 
     def _convolve(self, x, slope):
         """The convolution without bias, its outputs times `slope`: (B, H, W, C), (filters,) -> (B, H', W', filters)."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from keras import layers
+import keras
+from keras import layers, ops
 
-from zoo.layers.convolution import Padding, conv_bn
+from zoo.layers.convolution import ConvNorm, Padding, conv_bn
 from zoo.layers.dense_head import pooled_to
 from zoo.weights.dialect import Rule
 
@@ -30,7 +31,7 @@ class Branch:
     name: str
     units: tuple[Unit, ...] = ()
     fork: tuple[Unit, ...] = ()
-    pool: Literal["max", "average"] | None = None  # 3x3, padded where the stride is 1
+    pool: Literal["max", "average"] | None = None  # 3x3, padded where the stride is 1; average: before one 1x1 unit
     stride: int = 1  # of the pooling
 
     def convolutions(self, block: str) -> Iterator[tuple[str, Unit]]:
@@ -55,9 +56,14 @@ def inception_block(x, block: Block, *, name: str, count_padding: bool, **numeri
     ends = []
     for branch in block:
         y = x
-        if branch.pool:
-            y = _pool(y, branch, name=f"{name}_{branch.name}_{branch.pool}", count_padding=count_padding)
         convolutions = tuple(branch.convolutions(name))
+        if branch.pool == "average":
+            ((path, unit),) = convolutions
+            ends.append(PooledConvNorm(unit.filters, 1, count_padding=count_padding, name=path, **numerics)(x))
+            continue
+        if branch.pool:
+            padding = "same" if branch.stride == 1 else "valid"
+            y = layers.MaxPooling2D(3, branch.stride, padding, name=f"{name}_{branch.name}_max")(y)
         for path, unit in convolutions[: len(branch.units)]:
             y = convolution(y, unit, name=path, **numerics)
         forked = [convolution(y, unit, name=path, **numerics) for path, unit in convolutions[len(branch.units) :]]
@@ -65,15 +71,24 @@ def inception_block(x, block: Block, *, name: str, count_padding: bool, **numeri
     return layers.Concatenate(name=f"{name}_out")(ends)
 
 
-def _pool(x, branch: Branch, *, name: str, count_padding: bool):
-    """3x3 pooling: (B, H, W, C) -> the same shape for stride 1, (B, (H - 1) // 2, (W - 1) // 2, C) for stride 2."""
-    padding = "same" if branch.stride == 1 else "valid"
-    if branch.pool == "max":
-        return layers.MaxPooling2D(3, branch.stride, padding, name=name)(x)
-    if count_padding:
-        x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
-        padding = "valid"
-    return layers.AveragePooling2D(3, branch.stride, padding, name=name)(x)
+@keras.saving.register_keras_serializable("zoo")
+class PooledConvNorm(ConvNorm):
+    """3x3 average pooling, 1x1 convolution, batch norm, activation: (B, H, W, C) -> (B, H, W, filters).
+
+    Pooling and a 1x1 convolution are linear and may change places: it pools the convolution's few channels. With
+    `count_padding` it divides by 9 at the edges too, where zeros are among the 9.
+    """
+
+    def __init__(self, filters: int, kernel: int = 1, *, name: str, count_padding: bool, **kwargs: Any):
+        super().__init__(filters, kernel, name=name, **kwargs)
+        if self.options["kernel"] != (1, 1) or self.options["stride"] != 1 or self.options["bias"]:
+            raise ValueError(f"PooledConvNorm({name!r}) is for 1x1 kernels of stride 1 without bias.")
+        self.options["count_padding"] = count_padding
+
+    def _between(self, x):
+        if not self.options["count_padding"]:
+            return ops.average_pool(x, 3, 1, "same")
+        return ops.average_pool(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 1, "valid")
 
 
 def convolution(x, unit: Unit, *, name: str, **numerics: Any):
