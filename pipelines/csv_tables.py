@@ -60,7 +60,8 @@ class Table:
 def read(path: str | Path) -> Table:
     """A CSV file in UTF-8, with or without a byte order mark; cells may be quoted.
 
-    The header says by which of comma, semicolon and tab the file is divided. Empty rows at the end are left out.
+    The header says by which of comma, semicolon and tab the file is divided. Blank lines and empty rows at the end are
+    left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -76,16 +77,18 @@ def read(path: str | Path) -> Table:
         raise ValueError(f"{str(path)!r} is not a CSV file in UTF-8: {error}.") from error
     while rows and not any(rows[-1]):
         rows.pop()
+    numbers = [index for index, row in enumerate(rows, start=1) if row]
+    rows = [row for row in rows if row]
     if len(rows) < 2 or not any(rows[0]):
         raise ValueError(f"{str(path)!r} needs a header in its first row, and rows below; it has {len(rows)} rows.")
     header = _header(rows[0], path)
-    for index, row in enumerate(rows, start=1):
+    for index, row in zip(numbers, rows, strict=True):
         if len(row) != len(header):
             raise ValueError(
                 f"{str(path)!r}, row {index} has {len(row)} cells, the header has {len(header)}: {_shown(row)}. "
                 'A cell that holds the delimiter must be quoted: "a, b".'
             )
-    return Table(str(path), header, rows[1:], range(2, len(rows) + 1))
+    return Table(str(path), header, rows[1:], numbers[1:])
 
 
 def check_spread(values: np.ndarray, column: str, source: str) -> None:
@@ -113,7 +116,7 @@ def _divide(text: str, path: Path) -> list[list[str]]:
     def fits(delimiter: str) -> bool:
         return len({len(row) for row in rows(delimiter)} - {0}) == 1
 
-    first = text.partition("\n")[0]
+    first = text.lstrip("\r\n").partition("\n")[0]
     dividing = [mark for mark in DELIMITERS if mark in first and len(next(csv.reader([first], delimiter=mark))) > 1]
     if len(dividing) > 1:
         fitting = [mark for mark in dividing if fits(mark)]

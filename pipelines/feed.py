@@ -84,12 +84,12 @@ def key(seed: int, *numbers: int | tf.Tensor) -> tf.Tensor:
 
 
 def example(spec: Any) -> Any:
-    """Tensors of the shapes of a batch, from which Keras builds its metrics; free sides are 1, or as long as others."""
+    """Tensors of the shapes of a batch, from which Keras builds its metrics; as many examples where that is free."""
     known = {side for each in tf.nest.flatten(spec) for side in each.shape[:1] if side is not None}
     examples = known.pop() if len(known) == 1 else 1
 
     def zeros(each: tf.TensorSpec) -> tf.Tensor:
-        sides = [1 if side is None else side for side in each.shape]
+        sides = [2 if side is None else side for side in each.shape]  # 1 has Keras warn of softmax over it
         return tf.zeros([examples, *sides[1:]] if sides and each.shape[0] is None else sides, each.dtype)
 
     return tf.nest.map_structure(zeros, spec)

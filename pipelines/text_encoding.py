@@ -65,12 +65,16 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Encoded texts with their targets by name, in the form that the task has them; `kept` are those to train on."""
+    """Encoded texts with their targets by name, in the form that the task has them; `kept` are those to train on.
+
+    `shortened` is how many texts to write were cut.
+    """
 
     encoded: Encoded
     labels: np.ndarray | None = None  # classify: (N,)
     targets: Mapping[str, Ragged] = field(default_factory=dict)
     kept: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    shortened: int = 0
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -131,7 +135,8 @@ def examples(tokenizer: Tokenizer, rows: Rows, *, classes: tuple[str, ...], leng
     if task == "classify":
         return Examples(encoded, labels=np.array([number[label] for label in labels], np.int32), kept=everything)
     if task == "seq2seq":
-        return Examples(encoded, targets={"written": _written(tokenizer, labels, length=length)}, kept=everything)
+        written, shortened = _written(tokenizer, labels, length=length)
+        return Examples(encoded, targets={"written": written}, kept=everything, shortened=shortened)
     if task == "tag":
         return Examples(encoded, targets={"tags": _tags(encoded, labels, number)}, kept=everything)
     spans = _spans(encoded, [answers[0] for answers in labels])
@@ -199,14 +204,16 @@ def _chunks(texts: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK))
 
 
-def _written(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Ragged:
-    """What a decoder is to write: the tokens and the end, at most `length` of them; the end is kept."""
+def _written(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> tuple[Ragged, int]:
+    """What a decoder is to write, and how many texts were cut: tokens and the end, which is kept, at most `length`."""
     end = [tokenizer.vocabulary.end] if tokenizer.vocabulary.end is not None else []
     rows: list[list[int]] = []
+    cut = 0
     for chunk in _chunks(texts):
         for found in tokenizer.library.encode_batch_fast(list(chunk), add_special_tokens=False):
             rows.append([*found.ids[: length - 1], *end])
-    return Ragged.of(rows)
+            cut += len(found.ids) > length - 1
+    return Ragged.of(rows), cut
 
 
 def _tags(encoded: Encoded, labels: Sequence[Sequence[str]], number: Mapping[str, int]) -> Ragged:

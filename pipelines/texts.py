@@ -159,6 +159,9 @@ class TextData:
         cut, count = int(found.encoded.cut.sum()), len(found)
         if cut:
             logger.warning("%s: %d of %d texts are longer than %d tokens and were cut.", part, cut, count, self._length)
+        if found.shortened:
+            message = "%s: %d of %d texts to write are longer than %d tokens, their end included, and were cut."
+            logger.warning(message, part, found.shortened, count, self._length)
         if len(found.kept) < count:
             logger.warning("%s: %d answers were cut off; those are not trained on.", part, count - len(found.kept))
 

@@ -33,11 +33,11 @@ def test_a_mark_that_divides_the_header_only_is_none(tmp_path):
     [
         ("", "needs a header.*it has 0 rows"),
         ("a,b\n", "needs a header.*it has 1 rows"),
-        ("\na,b\n1,2\n", "needs a header"),
+        (",\na,b\n1,2\n", "needs a header"),
         ("1,2\n3,4\n", "header '1,2' holds numbers only"),
         ("a,b\n1,2\n3\n", "row 3 has 1 cells, the header has 2: '3'"),
         ("a,b\n1,2,3\n", "row 2 has 3 cells, the header has 2: '1,2,3'"),
-        ("a,b\n1,2\n\n3,4\n", "row 3 has 0 cells"),
+        ("a,b\n1,2\n\n3\n", "row 4 has 1 cells"),
         ("value\n1,5\n", "row 2 has 2 cells, the header has 1"),
         ("a,a\n1,2\n", "names 'a' twice"),
         (",a\n0,1\n", r"no name for column 1.*to_csv\(index=False\)"),
@@ -54,6 +54,16 @@ def test_files_that_are_no_tables_say_why(tmp_path, text, message):
 def test_empty_rows_at_the_end_are_left_out(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n,\n3,4\n,\n\n")
     assert csv_tables.read(tmp_path / "a.csv").rows == [["1", "2"], ["", ""], ["3", "4"]]
+
+
+def test_blank_lines_are_left_out_and_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("\r\na;b\r\n\r\n1;2\r\n\r\n3;4\r\n")
+    table = csv_tables.read(tmp_path / "a.csv")
+    assert (table.header, table.rows, table.where(1)) == (
+        ("a", "b"),
+        [["1", "2"], ["3", "4"]],
+        f"{table.source!r}, row 6",
+    )
 
 
 def test_other_encodings_and_absent_files_say_so(tmp_path):

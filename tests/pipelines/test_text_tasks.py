@@ -124,3 +124,4 @@ def test_what_a_decoder_writes_ends_with_the_end(tmp_path):
     assert tokenizer.decode(written[0]) == "alpha"
     assert [written[index][-1] for index in range(6)] == [tokenizer.vocabulary.end] * 6
     assert written.lengths.tolist() == [len(written[0]), 16] * 3
+    assert found.shortened == 3
