@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import decoding
+from pipelines.feed import as_written
 
 
 def unreadable(images: np.ndarray) -> list[int]:
@@ -20,7 +21,7 @@ def unreadable(images: np.ndarray) -> list[int]:
         tf.data.Dataset.from_tensor_slices(decoding.elements(images))
         .enumerate()
         # The size is returned so that the decoding is not optimized away.
-        .map(lambda index, image: (index, tf.size(pixels(image))), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(as_written(lambda index, image: (index, tf.size(pixels(image)))), num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors(log_warning=False)
     )
     found = {int(index) for index, _ in readable.as_numpy_iterator()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.feed import Feed, Plan, planned
+from pipelines.feed import Feed, Plan, as_written, planned
 
 Take = Callable[[tf.Tensor], Any]  # numbers of examples (B,) -> a batch of them
 
@@ -76,7 +76,8 @@ def balanced(labels: Sequence[int] | np.ndarray, batch: int) -> Plan:
 
 def ordered(count: int, take: Take, *, batch: int) -> tf.data.Dataset:
     """Batches in order; the last one may be smaller."""
-    return finished(tf.data.Dataset.range(count).batch(batch).map(take, num_parallel_calls=tf.data.AUTOTUNE))
+    rows = tf.data.Dataset.range(count).batch(batch)
+    return finished(rows.map(as_written(take), num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def finished(batches: tf.data.Dataset) -> tf.data.Dataset:

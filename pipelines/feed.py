@@ -10,6 +10,8 @@ import tensorflow as tf
 
 ORDER, TARGETS, MIXING = range(3)  # what chance decides, each for itself
 
+as_written = tf.autograph.experimental.do_not_convert  # of functions for tf.data: AutoGraph takes seconds to read ours
+
 Plan = Callable[[tf.Tensor], Any]  # the key of an epoch -> tensors, whose first axis is its steps
 
 
@@ -36,7 +38,7 @@ class Feed:
         def start(number: int) -> tf.data.Dataset:
             batches = self.start(number)
             numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(number))
-            made = numbered.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+            made = numbered.map(as_written(function), num_parallel_calls=tf.data.AUTOTUNE)
             return made.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
 
         return Feed(self.steps, start, self.numbers)
@@ -69,7 +71,7 @@ def planned(plan: Plan, *, steps: int, seed: int) -> Feed:
             whole = plan(key(seed, ORDER, epoch))
             return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda tensor: tensor[left:], whole))
 
-        endless = tf.data.Dataset.range(first, tf.int64.max).flat_map(steps_of)
+        endless = tf.data.Dataset.range(first, tf.int64.max).flat_map(as_written(steps_of))
         return endless.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     return Feed(steps, start)

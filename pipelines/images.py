@@ -17,7 +17,7 @@ from pipelines import batches, decoding, mixing, sources
 from pipelines.batches import finished
 from pipelines.data import Augmentation, Images
 from pipelines.datasets import Part
-from pipelines.feed import Feed, planned
+from pipelines.feed import Feed, as_written, planned
 from pipelines.sources import Examples, ImageData
 from zoo.core.family import Pixels, Task
 from zoo.layers.pixels import pixels_of
@@ -130,6 +130,7 @@ def training_set(
     def start(number: int) -> tf.data.Dataset:
         images = kept()
 
+        @as_written
         def make(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = read(index) if images is None else _of(images, index)
             return _as_float(tf.ensure_shape(image, shape) if plain else policy(image, draw), labels[index])
@@ -137,7 +138,7 @@ def training_set(
         single = numbers.start(number).unbatch().map(make, num_parallel_calls=tf.data.AUTOTUNE)
         return finished(single.batch(together, drop_remainder=True))
 
-    return Feed(numbers.steps, start, lambda number: numbers.start(number).map(lambda rows, draws: rows))
+    return Feed(numbers.steps, start, lambda number: numbers.start(number).map(as_written(lambda rows, draws: rows)))
 
 
 def color(pixels: Pixels) -> Pixels:
@@ -161,10 +162,10 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
     """
     read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels, tf.int32)
     order = tf.data.Dataset.range(len(examples))
-    images = order.map(lambda index: (read(index), labels[index]), num_parallel_calls=tf.data.AUTOTUNE)
+    images = order.map(as_written(lambda index: (read(index), labels[index])), num_parallel_calls=tf.data.AUTOTUNE)
     if _fits(len(examples), pixels.shape, cache_budget):
         images = images.cache()
-    return finished(images.map(_as_float, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
+    return finished(images.map(as_written(_as_float), num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
 
 def sample(examples: Examples, count: int, *, pixels: Pixels, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +230,8 @@ def _kept(
     if not _fits(len(examples), size, budget):
         return None
     with tf.device("CPU:0"):
-        images = iter(finished(tf.data.Dataset.range(len(examples)).map(read, num_parallel_calls=tf.data.AUTOTUNE)))
+        order = tf.data.Dataset.range(len(examples))
+        images = iter(finished(order.map(as_written(read), num_parallel_calls=tf.data.AUTOTUNE)))
 
         @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
         def following(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -76,7 +76,7 @@ def _image_signatures(serve: Callable, image, interface: Interface) -> dict:
     encoded = tf.TensorSpec((None,), tf.string, name="encoded")
     return {
         "serve_uint8": tf.function(serve_uint8).get_concrete_function(as_bytes),
-        "serve_jpeg": tf.function(serve_jpeg).get_concrete_function(encoded),
+        "serve_jpeg": tf.function(serve_jpeg, autograph=False).get_concrete_function(encoded),
     }
 
 

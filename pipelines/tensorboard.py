@@ -146,7 +146,8 @@ def _reader(
     learning = {name: [v for layer in layers for v in layer.trainable_variables] for name, layers in groups.items()}
     inner = {name: optimizer_of(optimizer, variables[0]) for name, variables in learning.items() if variables}
     rates = tf.function(
-        lambda: tf.stack([tf.cast(tf.convert_to_tensor(each.learning_rate), tf.float32) for each in inner.values()])
+        lambda: tf.stack([tf.cast(tf.convert_to_tensor(each.learning_rate), tf.float32) for each in inner.values()]),
+        autograph=False,
     )
     return lambda: dict(zip(inner, rates().numpy().tolist(), strict=True))
 

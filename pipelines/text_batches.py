@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.batches import batch_size, finished, gathered, uniform
-from pipelines.feed import Feed
+from pipelines.feed import Feed, as_written
 from pipelines.text_encoding import Examples, Ragged
 from zoo.core.family import Task
 
@@ -48,7 +48,7 @@ def evaluation_batches(
     """All examples in their order; the last batch may be smaller."""
     gather = _gatherer(examples, task, inputs, padding=padding, length=length)
     rows = tf.data.Dataset.range(len(examples)).batch(batch)
-    return finished(rows.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
+    return finished(rows.map(as_written(gather), num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def boundaries(length: int) -> np.ndarray:

@@ -116,7 +116,7 @@ def score(model: keras.Model, batches: tf.data.Dataset, *, writes: bool) -> Lang
     Greedy decoding writes a text exactly if, and only if, each token is the likeliest after the true ones before it.
     """
 
-    @tf.function(input_signature=batches.element_spec)
+    @tf.function(input_signature=batches.element_spec, autograph=False)
     def sums(inputs, targets, weights):
         logits = tf.cast(model(inputs, training=False), tf.float32)
         losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from pipelines.datasets import Part
-from pipelines.feed import TARGETS, Feed, feed, key
+from pipelines.feed import TARGETS, Feed, as_written, feed, key
 from pipelines.objectives.losses import is_soft
 from pipelines.objectives.scores import Scores
 
@@ -49,7 +49,7 @@ class Objective:
             return feed(batches).map(lambda batch, number: target(batch, key(seed, TARGETS, number)))
         draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=False).batch(2)
         completed = tf.data.Dataset.zip(batches, draws).map(
-            lambda batch, draw: target(batch, tf.cast(draw, tf.int32)), num_parallel_calls=tf.data.AUTOTUNE
+            as_written(lambda batch, draw: target(batch, tf.cast(draw, tf.int32))), num_parallel_calls=tf.data.AUTOTUNE
         )
         return completed.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
 

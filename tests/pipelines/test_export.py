@@ -236,7 +236,7 @@ def test_what_a_killed_export_left_is_removed_and_a_running_one_kept(exported, r
     assert used.exists()
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_a_model_in_half_precision_is_exported_in_float32(exported, tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     try:

@@ -42,7 +42,7 @@ def greedy(model: keras.Model, prompt: list[int], count: int, given: dict[str, n
     return tokens[len(prompt) :]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["gpt", "t5", pytest.param("lstm", marks=pytest.mark.slow), "gru, seq2seq"])
 def test_a_tflite_step_writes_what_keras_writes(kind, tmp_path):
     model, samples, interface = made(kind)
     for name, (part, its) in tflite.writers.parts(model, interface).items():
@@ -72,7 +72,7 @@ def test_the_saved_model_writes_too(tmp_path):
         writer.greedy(range(1, 11), 4, text)
 
 
-@pytest.mark.parametrize("kind", ["gpt", "t5"])
+@pytest.mark.parametrize("kind", [pytest.param("gpt", marks=pytest.mark.slow), "t5"])
 def test_the_proof_writes_on_from_real_prompts(kind):
     """What it holds files against is what a loop of whole passes gives."""
     model, samples, interface = made(kind)

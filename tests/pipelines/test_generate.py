@@ -59,8 +59,12 @@ def test_greedy_writing_is_the_sequence_of_the_pack(load, name):
 @MODELS
 @pytest.mark.parametrize(
     "chosen",
-    [Greedy(1.3), Sample(seed=3), Sample(0.8, 10, 0.9, 1.2, seed=5), Beam(3, 0.5)],
-    ids=["greedy", "sample", "sample_of_few", "beam"],
+    [
+        pytest.param(Greedy(1.3), id="greedy", marks=pytest.mark.slow),
+        pytest.param(Sample(seed=3), id="sample", marks=pytest.mark.slow),
+        pytest.param(Sample(0.8, 10, 0.9, 1.2, seed=5), id="sample_of_few"),
+        pytest.param(Beam(3, 0.5), id="beam"),
+    ],
 )
 def test_the_cache_changes_no_token_and_the_batch_neither(load, name, chosen):
     model, options = load(name), {"new_tokens": 12, "strategy": chosen, "stop": [7, 40, 28]}
@@ -75,8 +79,17 @@ def test_a_cache_that_grows_goes_on_as_before(gpt):
     assert generate(gpt, [prompt], new_tokens=61, strategy=Sample(seed=1)) == whole
 
 
-@pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
-@pytest.mark.parametrize("task", ["causal_lm", "seq2seq"])
+@pytest.mark.parametrize(
+    ("cell", "task"),
+    [
+        ("lstm", "causal_lm"),
+        ("gru", "seq2seq"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("simple", "causal_lm"), ("gru", "causal_lm"), ("simple", "seq2seq"), ("lstm", "seq2seq"))
+        ),
+    ],
+)
 def test_a_recurrent_model_writes_with_its_state_as_the_cache(cell, task):
     model = zoo.create(f"rnn_{cell}", task=task, width=12, embedding=8, vocabulary=140)
     random = np.random.default_rng(0)

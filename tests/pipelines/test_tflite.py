@@ -32,7 +32,12 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("kind", MODELS)
+ALIKE = {"bert features", "bert answer", "distilbert", "t5 1.0", "lstm"}  # to one of the others
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else ()) for kind in MODELS]
+)
 def test_float32_answers_as_keras_does(kind, tmp_path):
     name, task, options = MODELS[kind]
     model = shaken(name, task, **options)
@@ -42,7 +47,9 @@ def test_float32_answers_as_keras_does(kind, tmp_path):
     assert max(differences(model, path, samples, task).values()) < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["gpt", "roberta, only tokens have places", "lstm"])
+@pytest.mark.parametrize(
+    "kind", ["gpt", "roberta, only tokens have places", pytest.param("lstm", marks=pytest.mark.slow)]
+)
 def test_texts_may_be_padded_before(kind, tmp_path):
     name, task, options = MODELS[kind]
     model = shaken(name, task, **options)
@@ -90,7 +97,7 @@ def test_int8_attention_needs_a_small_mask(tmp_path):
     assert noise["plain"] > 2 * noise["ours"]
 
 
-@pytest.mark.parametrize("name", ["rnn_lstm", "rnn_gru"])
+@pytest.mark.parametrize("name", ["rnn_lstm", pytest.param("rnn_gru", marks=pytest.mark.slow)])
 def test_int8_recurrent_layers_are_unrolled(name, tmp_path):
     model = shaken(name, "tag", scale=0.3, **RECURRENT, classes=3, bidirectional=True)
     samples = texts(model, length=4, count=16)

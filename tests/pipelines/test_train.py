@@ -56,9 +56,6 @@ def test_the_same_run_from_its_json_gives_the_same_weights(finished, tmp_path):
     again = train(dataclasses.replace(Run.from_json(text), out=tmp_path / "again"), progress=False)
     for a, b in zip(finished.load_model().get_weights(), again.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    other = train(small.run(tmp_path / "other", seed=1), progress=False)
-    weights = zip(finished.load_model().get_weights(), other.load_model().get_weights(), strict=True)
-    assert not all(np.array_equal(a, b) for a, b in weights)
 
 
 def test_a_folder_of_images(tmp_path):
@@ -85,7 +82,12 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(FileExistsError, match="--overwrite"):
         train(small.quick(out, seed=1), progress=False)
     assert bundle.load(out) == first
-    assert train(small.quick(out, seed=1), overwrite=True, progress=False).run.seed == 1
+    before = first.load_model().get_weights()
+    other = train(small.quick(out, seed=1), overwrite=True, progress=False)
+    assert other.run.seed == 1
+    assert not any(
+        np.array_equal(a, b) for a, b in zip(before, other.load_model().get_weights(), strict=True) if a.ndim > 1
+    )
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,11 @@ from zoo.layers.decoding import Decoder, decoder_of, fixed_step
 TINY = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 24, "vocabulary": 40}
 POSITIONS = np.array([range(9), [-1, -1, -1, *range(6)]], "int32")  # the second text begins after three places
 LM = pytest.mark.parametrize("name", ["hf_gpt2_lm", "hf_t5_v10", "hf_t5_v11"])
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    return cache(lambda name: zoo.from_checkpoint(packs.load(name).write(tmp_path_factory.mktemp(name))))
 
 
 def inputs_of(model: keras.Model) -> dict[str, np.ndarray]:
@@ -41,8 +48,8 @@ def empty(decoder: Decoder, texts: int) -> dict[str, np.ndarray]:
 
 @LM
 @pytest.mark.parametrize("parts", [(9,), (7, 1, 1), (1,) * 4, (4, 3)])
-def test_steps_of_any_size_give_the_logits_of_a_whole_pass(name, parts, tmp_path):
-    model = zoo.from_checkpoint(packs.load(name).write(tmp_path))
+def test_steps_of_any_size_give_the_logits_of_a_whole_pass(name, parts, load):
+    model = load(name)
     decoder, inputs = decoder_of(model), inputs_of(model)
     ids = inputs.get("decoder_token_ids", inputs["token_ids"])
     whole = np.asarray(model(inputs))
@@ -57,8 +64,8 @@ def test_steps_of_any_size_give_the_logits_of_a_whole_pass(name, parts, tmp_path
 
 
 @LM
-def test_a_fixed_step_feeds_itself(name, tmp_path):
-    model = zoo.from_checkpoint(packs.load(name).write(tmp_path))
+def test_a_fixed_step_feeds_itself(name, load):
+    model = load(name)
     inputs = {key: array[:1] for key, array in inputs_of(model).items()}
     ids = inputs.get("decoder_token_ids", inputs["token_ids"])
     step = fixed_step(model, 12)

@@ -44,9 +44,17 @@ def randomize(model: keras.Model) -> None:
     ("variant", "builder", "scale", "name"),
     [
         ("efficientnet_b0", EfficientNet, {"width": 0.5, "depth": 0.4}, "efficientnetb0"),
-        ("efficientnet_b0", EfficientNet, {"width": 0.3, "depth": 0.7}, "efficientnetb0"),
+        pytest.param(
+            "efficientnet_b0", EfficientNet, {"width": 0.3, "depth": 0.7}, "efficientnetb0", marks=pytest.mark.slow
+        ),
         ("efficientnet_v2_b0", EfficientNetV2, {"width": 0.6, "depth": 0.4}, "efficientnetv2-b0"),
-        ("efficientnet_v2_s", EfficientNetV2, {"width": 0.5, "depth": 0.3}, "efficientnetv2-s"),
+        pytest.param(
+            "efficientnet_v2_s",
+            EfficientNetV2,
+            {"width": 0.5, "depth": 0.3},
+            "efficientnetv2-s",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_model_of_keras_applications_gives_its_own_numbers(variant, builder, scale, name):

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
 import zoo
 from tests.rows import ROWS
+from zoo.core.catalog import entries
 from zoo.core.skeleton import skeleton
+
+# Deeper, wider or larger than a variant of the same blocks that is built in the default suite.
+ALIKE = re.compile(
+    r"(wide_resnet|resnext|resnet)(101|152|200).*|resnet34d|vgg(13|19).*|densenet(161|169|201)"
+    r"|efficientnet_(b[1-7]|lite[1-4]|v2_b[123]|v2_[ml]|v2_rw_s)|mobilenet_v._(025|050|075|125|140)|mobilenet_v2_110d"
+    r"|convnext_(nano|small|base|large|xlarge)|(vit|deit)_(base|large)(8|16|32|14)"
+    r"|bert_(mini|small|medium|large|base_.*|large_.*|minilm_l12)|(xlm_)?roberta_large|distilbert_base_.*"
+    r"|gpt2_(medium|large|xl)|(flan_)?t5_(v1_1_)?(base|large|x+l|3b|11b)"
+)
 
 
 def parameters(name: str, **options) -> int:
@@ -17,7 +28,19 @@ def parameters(name: str, **options) -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
+def test_the_catalog_tells_the_published_parameters_of_all():
+    assert {entry.name: entry.parameters for entry in entries()} == {
+        row.variant: row.parameters for row in ROWS.values()
+    }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.variant, marks=pytest.mark.slow if ALIKE.fullmatch(row.variant) else ())
+        for row in ROWS.values()
+    ],
+)
 def test_parameters_are_as_published(row):
     assert parameters(row.variant) == row.parameters
 

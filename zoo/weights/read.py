@@ -27,6 +27,7 @@ _KINDS = (  # how files begin that are given a wrong name
 )
 _LARGEST_JSON = 16 * 2**20  # bytes; the index of a checkpoint in hundreds of files has 8 MB
 _MOST_TENSORS = 100_000
+_RESIDENT = 16 * 2**20  # bytes read from a file before it is opened anew
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -161,10 +162,17 @@ def _open_safetensors(path: Path) -> Tensors:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"'{path}' is not a whole safetensors file{_looks_like(path)} ({error}).") from None
 
+    handle: Any = None
+    taken = 0
+
     def load(name: str) -> np.ndarray:
+        nonlocal handle, taken
         try:
-            with safe_open(path, framework="np") as again:  # what one handle has read stays resident, mapped
-                return again.get_tensor(name)
+            if handle is None or taken > _RESIDENT:  # what one handle has read stays resident; opening reads all names
+                handle, taken = safe_open(path, framework="np"), 0
+            array = handle.get_tensor(name)
+            taken += array.nbytes
+            return array
         except (SafetensorError, TypeError, ValueError, AttributeError) as error:  # AttributeError: 8-bit floats
             raise CheckpointError(f"'{path}': {name[:200]!r} is of a kind that cannot be read ({error}).") from None
 
