@@ -206,7 +206,7 @@ _ALL = (
 )
 
 ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES)}
-# Of each family and each dialect of it the pack that is sooner done stays in the default suite, where one takes little.
+# Of most dialects a pack that is sooner done stays in the default suite.
 SLOW_PACKS = frozenset(
     {
         "extra_timm_densenet121",
