@@ -31,6 +31,7 @@ from pipelines.interface import (
     Interface,
     fit_length,
     mask_of,
+    named_targets,
     outputs_of_tokens,
     predict,
     served_pixels,
@@ -158,6 +159,7 @@ def export(
         lengths=lengths,
         files=dict(files or {}),
         steps=steps,
+        targets=named_targets(model),
     )
     if steps:
         parts(model, interface)  # refuses a model that cannot write, before anything is computed
