@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.agreement import IN_UNITS, VALUES, Agreement, Limit, accuracy, compare, same_best, same_labels, worst
-from pipelines.objectives.multi_label import jaccard
+from pipelines.objectives.labelling import jaccard
 from zoo.core.family import Task
 
 

@@ -120,16 +120,17 @@ def export(
 
     `samples` are test samples as the model takes them: an array (N, ...), or arrays by the names of its inputs;
     `images` are those of an image model, RGB 0..255 (N, H, W, 3). `labels` are their right answers, for the accuracy:
-    class numbers (N,), or for each token (N, T), or the first and last token of an answer (N, 2); below 0 they do not
-    count. `calibration` are about 100 training samples that set the ranges of int8. `classes` names the logits of
-    task="classify" and "tag"; `files` are texts that belong into the exported files, by file name: tokenizer.json.
+    class numbers (N,), of several labels 0 and 1 (N, classes), or for each token (N, T), or the first and last token of
+    an answer (N, 2); below 0 they do not count. `calibration` are about 100 training samples that set the ranges of
+    int8. `classes` names the logits of task="classify", "multi_label" and "tag"; `files` are texts that belong into the
+    exported files, by file name: tokenizer.json.
 
     The SavedModel's serving_default takes the model's inputs by name, any number and any length of them, and gives
     "logits" (with "probability" of classes), "values" of task="regress" and "forecast", or what the model names. For
-    images there are serve_uint8 (the same of uint8) and serve_jpeg (encoded images of any size,
-    "encoded" -> "label", "score", "scores"), since a signature has one dtype. The .tflite files take one sample, texts
-    of `length` tokens (that of the samples if not given; these are cut or padded to it), images float32
-    or, in int8, uint8.
+    images there are serve_uint8 (the same of uint8) and serve_jpeg (encoded images of any size, "encoded" -> "label",
+    "score", "scores"; of several labels "labels" (N, classes), "" where the score is under 0.5, and "scores"), since a
+    signature has one dtype. The .tflite files take one sample, texts of `length` tokens (that of the samples if not
+    given; these are cut or padded to it), images float32 or, in int8, uint8.
 
     With `steps`, a language model is also exported as what writes text token by token and keeps so many tokens: the
     signature "step" and FORMAT_step.tflite (not of int8), and where there is an encoder "encoder" and

@@ -113,7 +113,7 @@ def _shares(task: Task) -> Callable[[np.ndarray], np.ndarray]:
     """What makes the answers of a task of a model's outputs: probabilities, or numbers as they are."""
     if task == "regress":
         return np.asarray
-    from pipelines.objectives.multi_label import sigmoid
+    from pipelines.objectives.labelling import sigmoid
 
     return sigmoid if task == "multi_label" else softmax
 

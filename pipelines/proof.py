@@ -18,7 +18,7 @@ from pipelines.exported import open_tflite, run_tflite
 from pipelines.exported_steps import ENCODER, STEP
 from pipelines.interface import IMAGE, Interface, fit_length, mask_of, predict
 from pipelines.latency import median_milliseconds
-from pipelines.objectives.multi_label import THRESHOLD, sigmoid
+from pipelines.objectives.labelling import THRESHOLD, sigmoid
 from pipelines.proof_steps import WritingProof
 from pipelines.saved_model_answers import WRITE, WRITTEN, answered, ask
 from pipelines.tflite import part_name
@@ -202,7 +202,7 @@ class Proof:
             problems.append(f"a score differs by {difference:.3g} (at most {limit.difference:g})")
         if self.interface.task == "multi_label":
             named = np.where(scores >= THRESHOLD, np.array(self.interface.classes), "")
-            same = np.array_equal(np.char.decode(answers["labels"].astype(bytes)), named)
+            same = np.array_equal(answers["labels"], named)
             return problems if same else [*problems, "the labels are not those whose scores are 0.5 or more"]
         best = scores.argmax(-1)
         if list(answers["label"]) != [self.interface.classes[index] for index in best]:

@@ -9,7 +9,7 @@ import keras
 
 from pipelines import metadata, writers
 from pipelines.interface import IMAGE, Interface, call, input_tensors
-from pipelines.objectives.multi_label import THRESHOLD
+from pipelines.objectives.labelling import THRESHOLD
 
 
 def write(model: keras.Model, directory: Path, interface: Interface) -> None:

@@ -34,7 +34,7 @@ def fit(
     series: options.SeriesSource = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the result.")] = Path("runs/latest"),
     task: Annotated[
-        str | None, typer.Option(help="classify, regress, tag, answer, masked_lm, ...; what the data ask for else.")
+        str | None, typer.Option(help="classify, multi_label, regress, tag, answer, ...; what the data ask for else.")
     ] = None,
     recipe: Annotated[
         str | None,

@@ -15,9 +15,9 @@ from pipelines.objectives.class_weights import class_weights as weights_of_class
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
-from pipelines.objectives.multi_label import MultiLabelScores, multi_label
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.scores import Scores
