@@ -18,7 +18,7 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     """(count, 16, 16, 3) uint8 and marks (count, 3): a square of each color at a place of its own, or none."""
     random = np.random.default_rng(0)
     marks = (random.random((count, 3)) < RATES).astype("float32")
-    images = random.integers(40, 90, (count, SIDE, SIDE, 3), dtype="uint8")
+    images = random.integers(60, 70, (count, SIDE, SIDE, 3), dtype="uint8")
     for image, on in zip(images, marks, strict=True):
         for channel in np.flatnonzero(on):
             top = 5 * channel

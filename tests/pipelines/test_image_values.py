@@ -19,19 +19,21 @@ from zoo.layers.scale import Scale
 
 TARGET = Scale(("age", "income"), (40.0, 50_000.0), (10.0, 1_500.0))
 TINY = {
-    "alexnet": {"filters": (4,) * 5, "hidden": 8, "size": 64},
     "cnn": {"widths": (4,), "hidden": 8, "size": 16},
-    "convnext_atto": {"depths": (1, 1), "widths": (4, 6), "size": 32},
-    "densenet121": {"size": 32},
-    "efficientnet_b0": {"width": 0.25, "depth": 0.25, "size": 32},
-    "inception_v1": {"size": 64},
     "lenet5": {},
     "mlp": {"widths": (4,), "size": 16},
-    "mobilenet_v3_small": {"size": 32},
     "resnet18": {"depths": (1, 1), "width": 8, "size": 32},
+    "deit_tiny16_distilled": {"depth": 1, "width": 16, "heads": 2, "mlp_width": 32, "size": 32},
+}
+LARGER = {
+    "alexnet": {"filters": (4,) * 5, "hidden": 8, "size": 64},
+    "convnext_atto": {"depths": (1, 1), "widths": (4, 6), "size": 32},
+    "densenet121": {"depths": (1, 1), "size": 32},
+    "efficientnet_b0": {"width": 0.25, "depth": 0.25, "size": 32},
+    "inception_v1": {"size": 64},
+    "mobilenet_v3_small": {"size": 32},
     "vgg11": {"size": 32, "hidden": 8},
     "vit_tiny16": {"depth": 1, "width": 16, "heads": 2, "mlp_width": 32, "size": 32},
-    "deit_tiny16_distilled": {"depth": 1, "width": 16, "heads": 2, "mlp_width": 32, "size": 32},
 }
 
 
@@ -42,28 +44,30 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(folder, tmp_path_factory) -> bundle.Bundle:
-    """A trained run with a SavedModel and a TFLite file."""
+    """A trained run with a TFLite file."""
     data = Images(str(folder / "values.csv"), target=("age", "income"), size=16, augment="none")
     out = tmp_path_factory.mktemp("run") / "out"
-    phases = (Phase(20, 1e-2, unfreeze="all"),)
-    made = train(Run("mlp", data, phases, out, loss="huber", overrides={"widths": (16,)}, batch=16), progress=False)
-    export_bundle(made.path, ["saved_model", "float32"])
+    phases = (Phase(20, 3e-3, unfreeze="all"),)
+    made = train(Run("mlp", data, phases, out, loss="huber", overrides={"widths": (64,)}, batch=16), progress=False)
+    export_bundle(made.path, ["float32"])
     return made
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [*TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)])
 def test_every_image_family_gives_numbers_and_marks(name):
-    model = zoo.create(name, task="regress", target=TARGET, **TINY[name])
+    options = {**TINY, **LARGER}[name]
+    model = zoo.create(name, task="regress", target=TARGET, **options)
     head = model.get_layer("head_units")
     assert (model.output_shape, model.name, head.dtype) == ((None, 2), name, "float32")
     assert list(zoo.layer_groups(model))[-1] == "head"
-    marks = zoo.create(name, task="multi_label", classes=2, **TINY[name])
+    marks = zoo.create(name, task="multi_label", classes=2, **options)
     marks.set_weights(model.get_weights())  # the same graph up to the units
     images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
     expected = np.asarray(marks(images, training=False)) * TARGET.std + TARGET.mean
     np.testing.assert_allclose(model(images, training=False), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_published_weights_serve_other_tasks():
     options = {"weights": "bundled", "size": 32}
     model = zoo.create("mobilenet_v2", task="regress", target=TARGET, **options)
@@ -75,6 +79,7 @@ def test_published_weights_serve_other_tasks():
         assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_give_numbers_in_training_too():
     model = zoo.create("inception_v3", task="regress", target=TARGET, auxiliary=True, size=299)
     assert {name: shape.shape for name, shape in model.output.items()} == dict.fromkeys(model.output, (None, 2))
@@ -97,13 +102,13 @@ def test_numbers_have_no_classes(options, message):
 
 def test_it_learns_in_its_own_units(finished, folder):
     age, income = finished.scores.targets
-    assert age.r2 > 0.9 and income.r2 > 0.8 and age.mae < 1 < income.mae
+    assert age.r2 > 0.98 and income.r2 > 0.98 and age.mae < 0.3 and income.mae < 300
     assert evaluate_bundle(finished) == finished.scores
     truth = squares.numbers(squares.pictures(120)[1])
     found = finished.predict([folder / f"{index:03}.png" for index in range(3)])
     for row, true in zip(found, truth, strict=False):
         assert list(row) == ["age", "income"]
-        assert row["age"] == pytest.approx(true[0], abs=1.5) and row["income"] == pytest.approx(true[1], abs=1500)
+        assert row["age"] == pytest.approx(true[0], abs=0.5) and row["income"] == pytest.approx(true[1], abs=500)
     card = (finished.path / "README.md").read_text()
     assert "for predicting age, income" in card and "Targets (2): `age`, `income`" in card and "loss `huber`" in card
 
@@ -111,13 +116,21 @@ def test_it_learns_in_its_own_units(finished, folder):
 def test_every_form_gives_the_same_numbers(finished, folder):
     files = [folder / f"{index:03}.png" for index in range(4)]
     expected = Predictor.open(finished.path).values(files)
-    for form in ("saved_model", "float32.tflite"):
-        predictor = Predictor.open(finished.path / form)
-        np.testing.assert_allclose(predictor.values(files), expected, rtol=1e-4)
-        assert predictor.targets == metadata.read_targets(finished.path / form) == ("age", "income")
-        assert metadata.read_activation(finished.path / form) is None
+    path = finished.path / "float32.tflite"
+    predictor = Predictor.open(path)
+    np.testing.assert_allclose(predictor.values(files), expected, rtol=1e-4)
+    assert predictor.targets == metadata.read_targets(path) == ("age", "income")
+    assert (metadata.read_task(path), metadata.read_activation(path)) == ("regress", None)
     with pytest.raises(ValueError, match=r"predicts numbers \(age, income\), not classes"):
         predictor.best(files)
+
+
+@pytest.mark.slow
+def test_a_saved_model_gives_numbers_for_encoded_images(finished, folder):
+    export_bundle(finished.path, ["saved_model"])
+    files = [folder / f"{index:03}.png" for index in range(4)]
+    found = Predictor.open(finished.path / "saved_model").values(files)
+    np.testing.assert_allclose(found, Predictor.open(finished.path).values(files), rtol=1e-4)
 
 
 def test_the_command_prints_numbers_and_refuses_a_threshold(finished, folder):

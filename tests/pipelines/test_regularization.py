@@ -1,6 +1,8 @@
 """Every regularization by name: it reaches the training of a run and of `zoo fit`, and leaves inference alone."""
 
+import functools
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from zoo.layers.regularization import StochasticDepth, depth_rates
 from zoo.layers.transformer_block import TransformerBlock
 
 PHASES = (Phase(3, 5e-3, unfreeze="all"),)
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 TINY = {"resnet18": {"depths": (2, 1), "width": 8}, "mlp": {"widths": (16,)}}
 
 
@@ -28,46 +31,44 @@ def data(tmp_path_factory) -> Images:
 
 
 @pytest.fixture(scope="module")
-def plain(data, tmp_path_factory) -> dict[str, list[np.ndarray]]:
-    """The weights of runs without any."""
+def plain(data, tmp_path_factory) -> Callable[[str], dict[str, np.ndarray]]:
+    """The kernels of a model's run without any."""
     root = tmp_path_factory.mktemp("plain")
-    return {
-        name: weights(Run(name, data, PHASES, root / name, overrides=options, batch=21))
-        for name, options in TINY.items()
-    }
+    return functools.cache(lambda name: kernels(Run(name, data, PHASES, root / name, overrides=TINY[name], batch=21)))
 
 
-def weights(run: Run) -> list[np.ndarray]:
-    return train(run, progress=False).load_model().get_weights()
+def kernels(run: Run) -> dict[str, np.ndarray]:
+    """What a run ends with, by path."""
+    found = train(run, progress=False).load_model().weights
+    return {variable.path: np.asarray(variable) for variable in found if len(variable.shape) > 1}
 
 
-def size(found: list[np.ndarray]) -> float:
-    return sum(float(np.square(array).sum()) for array in found if array.ndim > 1)
+def size(found: dict[str, np.ndarray]) -> float:
+    return sum(float(np.square(array).sum()) for array in found.values())
 
 
 @pytest.mark.parametrize(
     ("name", "model", "options"),
     [
-        ("l1", "mlp", {"optimization": Optimization(l1=0.05)}),
         ("l2", "mlp", {"optimization": Optimization(l2=0.2)}),
-        ("ema", "mlp", {"optimization": Optimization(ema=0.9)}),
-        ("label_smoothing", "mlp", {"label_smoothing": 0.2}),
-        ("class_weights", "mlp", {"class_weights": {"red": 4.0}}),
+        slow("class_weights", "mlp", {"class_weights": {"red": 4.0}}),
         ("dropout", "mlp", {"overrides": {**TINY["mlp"], "dropout": 0.5}}),
-        ("stochastic_depth", "resnet18", {"overrides": {**TINY["resnet18"], "stochastic_depth": 0.5}}),
+        slow("l1", "mlp", {"optimization": Optimization(l1=0.05)}),
+        slow("ema", "mlp", {"optimization": Optimization(ema=0.9)}),
+        slow("label_smoothing", "mlp", {"label_smoothing": 0.2}),
+        slow("stochastic_depth", "resnet18", {"overrides": {**TINY["resnet18"], "stochastic_depth": 0.5}}),
     ],
 )
 def test_a_run_trains_with_it(data, plain, tmp_path, name, model, options):
     values = {"overrides": TINY[model], "batch": 21, **options}
-    found = weights(Run(model, data, PHASES, tmp_path / "out", **values))
-    kernels = [array for array in found if array.ndim > 1]
-    others = [array for array in plain[model] if array.ndim > 1]
-    assert all(a.shape == b.shape and np.abs(a - b).max() > 1e-5 for a, b in zip(kernels, others, strict=True))
+    found, others = kernels(Run(model, data, PHASES, tmp_path / "out", **values)), plain(model)
+    assert found.keys() == others.keys()
+    assert all(np.abs(found[path] - others[path]).max() > 1e-5 for path in found)
     if name in ("l1", "l2"):
-        assert size(found) < 0.9 * size(plain[model])
-    if name in ("dropout", "stochastic_depth"):  # seeded
-        again = weights(Run(model, data, PHASES, tmp_path / "again", **values))
-        assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+        assert size(found) < 0.9 * size(others)
+    if name == "stochastic_depth":  # seeded
+        again = kernels(Run(model, data, PHASES, tmp_path / "again", **values))
+        assert all(np.array_equal(found[path], again[path]) for path in found)
     if name == "ema":
         assert "moving average (decay 0.9)" in (tmp_path / "out" / "README.md").read_text()
 
@@ -80,6 +81,7 @@ def test_a_run_ends_early_where_nothing_improves(data, tmp_path):
     assert 3 <= len(rows) < 12
 
 
+@pytest.mark.slow
 def test_the_command_has_them_all(data, tmp_path):
     given = {
         "--l1": 1e-5, "--l2": 1e-4, "--ema": 0.9, "--label-smoothing": 0.1, "--class-weights": "balanced",
@@ -111,7 +113,10 @@ def test_blocks_are_skipped_ever_more_often_and_in_training_alone(name, options)
     skipped = [layer for layer in deep._flatten_layers() if isinstance(layer, StochasticDepth) and layer.rate]
     assert [layer.rate for layer in skipped] == pytest.approx([0.3, 0.6])  # of three blocks the first is never skipped
     assert not [one for one in plain._flatten_layers() if isinstance(one, StochasticDepth) and one.rate]
-    deep.set_weights(plain.get_weights())
+    values = {variable.path: variable for variable in plain.weights}
+    assert values.keys() == {variable.path for variable in deep.weights}
+    for variable in deep.weights:
+        variable.assign(values[variable.path])
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(deep(images, training=False), plain(images, training=False))
 
