@@ -26,6 +26,7 @@ from pipelines.exportable import (
     fit_labels,
     named_samples,
     plural,
+    usual_formats,
 )
 from pipelines.interface import (
     Interface,
@@ -35,7 +36,6 @@ from pipelines.interface import (
     outputs_of_tokens,
     predict,
     served_pixels,
-    takes_images,
     unit_of,
 )
 from pipelines.proof import ExportedFile, ExportError, Proof, file_name
@@ -80,7 +80,8 @@ class ExportReport:
         table = Table(title=f"Compared with Keras on {self.samples:,} {plural(self.unit)}")
         table.add_column("file", no_wrap=True)
         largest = "largest difference" if self.task in VALUES else "largest logit difference"
-        for title in ("MB", largest, "same top-1", "accuracy", f"ms {each}"):
+        same = "same labels" if self.task == "multi_label" else "same top-1"
+        for title in ("MB", largest, same, "accuracy", f"ms {each}"):
             table.add_column(title, justify="right")
         table.add_row("Keras model", "", "", "", _percent(self.keras_accuracy), "", end_section=True)
         for row in self.rows:
@@ -93,11 +94,6 @@ class ExportReport:
                 f"{row.milliseconds:.2f}",
             )
         return table
-
-
-def usual_formats(model: keras.Model) -> tuple[Format, ...]:
-    """The formats of an export that names none; int8 is for images, as other models lose more by it than they gain."""
-    return FORMATS if takes_images(model) else tuple(form for form in FORMATS if form != "int8")
 
 
 def export(

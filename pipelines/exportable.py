@@ -13,6 +13,7 @@ from pipelines.interface import (
     fit_length,
     input_tensors,
     mask_of,
+    named_targets,
     output_shapes,
     sequence_of,
     takes_images,
@@ -190,6 +191,15 @@ def answer_of(model: keras.Model) -> keras.KerasTensor:
     return (
         model.output["logits"] if isinstance(model.output, Mapping) and "logits" in model.output else model.outputs[0]
     )
+
+
+def usual_formats(model: keras.Model) -> tuple[Format, ...]:
+    """The formats of an export that names none; int8 is for images, as other models lose more by it than they gain.
+
+    And for one number at most: the 256 steps of several numbers are those of the one with the largest unit.
+    """
+    fits = takes_images(model) and len(named_targets(model)) < 2
+    return FORMATS if fits else tuple(form for form in FORMATS if form != "int8")
 
 
 def check_formats(formats: Sequence[Format], *, calibrated: bool, unit: str) -> None:

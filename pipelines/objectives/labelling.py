@@ -89,11 +89,11 @@ class MultiLabelScores(Scores):
             places = np.arange(len(worst))
             axes.barh(places, [row.average_precision or 0.0 for row in worst], height=0.6, label="average precision")
             rates = [row.examples / self.examples for row in worst]
-            axes.vlines(rates, places - 0.4, places + 0.4, color="black", label="of guessing")
+            axes.vlines(rates, places - 0.4, places + 0.4, color="black", label="that of guessing")
             axes.plot([row.f1 for row in worst], places, "o", color="tab:orange", label=f"F1 at {THRESHOLD:g}")
             axes.set_yticks(places, [short(row.name) for row in worst])
             axes.set_xlim(0, 1.02)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.8 / (0.3 * len(worst) + 1)), ncols=3)
+            axes.figure.legend(loc="outside lower center", ncols=3)
             more = f" (the {len(worst)} lowest of {len(self.classes)} classes)" if left else ""
             axes.figure.suptitle(f"{self.examples:,} test {unit}{more}")
 
