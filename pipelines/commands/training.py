@@ -121,11 +121,10 @@ def fit(
         {
             "validation": validation, "test": test, "data_dir": data_dir,
             "size": size, "crop": crop, "augment": augment, "flip": flip, "skip_corrupt": skip_corrupt or None,
-            "balance": balance or None, "mixup": mixup, "cutmix": cutmix,
-            "label_delim": label_delim, "class_columns": class_columns,
+            "balance": balance or None, "mixup": mixup, "cutmix": cutmix, "label_delim": label_delim,
             "text_column": text_column, "second_column": second_column, "label_column": label_column,
             "length": length, "tokenizer": tokenizer, "vocabulary": vocabulary,
-            "target": target, "categorical": categorical, "ignore": ignore,
+            "class_columns": class_columns, "target": target, "categorical": categorical, "ignore": ignore,
             "columns": columns, "window": window, "horizon": horizon, "stride": stride,
         },
     )  # fmt: skip
@@ -139,8 +138,7 @@ def fit(
             "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
             "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
         },
-        class_weight=class_weights,
-        positive_weight=positive_weights,
+        class_weight=class_weights, positive_weight=positive_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
     )  # fmt: skip
     hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it

@@ -106,8 +106,9 @@ class TransformerBlock(layers.Layer):
         self.mlp_down = self._dense("mlp_down", x_shape[-1], (*x_shape[:-1], self.mlp_width))
         self.dropout = layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         self.mlp_dropout = layers.Dropout(self.mlp_dropout_rate, dtype=self.dtype_policy, name="mlp_dropout")
-        self.skipped = StochasticDepth(self.stochastic_depth, dtype=self.dtype_policy, name="skipped")
-        self.skipped.build(x_shape)
+        if self.stochastic_depth:
+            self.skipped = StochasticDepth(self.stochastic_depth, dtype=self.dtype_policy, name="skipped")
+            self.skipped.build(x_shape)
 
     def _norm(self, name, shape):
         norm = _NORMS[self.norm](epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
@@ -200,7 +201,7 @@ class TransformerBlock(layers.Layer):
 
     def _residual(self, x, function, norm, training):
         branch = self.dropout(function(norm(x) if self.pre_norm else x), training=training)
-        x = x + self.skipped(branch, training=training)
+        x = x + (self.skipped(branch, training=training) if self.stochastic_depth else branch)
         return x if self.pre_norm else norm(x)
 
     def compute_output_shape(self, shape, *_, **__):
