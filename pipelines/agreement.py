@@ -30,7 +30,8 @@ class Limit:
     last two of a format that rounds (`difference` not given), however few there are.
 
     Where a model answers for every token, tokens take the place of images; where it answers with values, these take
-    the place of logits, and there is no `agreement`.
+    the place of logits, and there is no `agreement`. Where an image has several labels, it is the share that the labels
+    which both name have in all that either names: what both leave out, most of it without question, does not count.
     """
 
     agreement: float | None = None
@@ -83,6 +84,7 @@ class Agreement:
     keras_accuracy: float | None
     unit: str = "images"
     number: str = "logit"
+    several: bool = False  # labels an image
 
     def problems(self, limit: Limit) -> list[str]:
         """What breaks the limit, with numbers; empty if nothing does."""
@@ -102,10 +104,10 @@ class Agreement:
             )
         least = -math.inf if limit.agreement is None else min(limit.agreement, 1 - one) - 1e-9
         if self.agreement is not None and self.agreement < least:
-            found.append(
-                f"the best class is the same on {self.agreement:.1%} of the {self.unit} "
-                f"(at least {limit.agreement:.0%})"
-            )
+            same = f"the best class is the same on {self.agreement:.1%} of the {self.unit}"
+            if self.several:
+                same = f"both name {self.agreement:.1%} of the labels that either names"
+            found.append(f"{same} (at least {limit.agreement:.0%})")
         if limit.accuracy_drop is not None and self.accuracy is not None and self.keras_accuracy is not None:
             drop = self.keras_accuracy - self.accuracy
             if drop > max(limit.accuracy_drop, one) + 1e-9:
@@ -153,6 +155,17 @@ def same_best(logits: np.ndarray, keras_logits: np.ndarray, tolerated: float) ->
     best, keras_best = logits.argmax(-1), keras_logits.argmax(-1)
     rows = np.arange(len(logits))
     return float(np.mean(keras_logits[rows, keras_best] - keras_logits[rows, best] <= tolerated))
+
+
+def same_labels(logits: np.ndarray, keras_logits: np.ndarray, tolerated: float) -> float:
+    """Of the labels of rows (N, classes) that either names, twice the share that both name: 1 if they are the same.
+
+    What Keras itself leaves open, by a logit within what is tolerated of 0, counts as the same.
+    """
+    keras_said = keras_logits > 0
+    said = np.where(np.abs(keras_logits) <= tolerated, keras_said, logits > 0)
+    named = int(said.sum() + keras_said.sum())
+    return 2 * int((said & keras_said).sum()) / named if named else 1.0
 
 
 def worst(agreements: Iterable[Agreement]) -> Agreement:

@@ -8,6 +8,7 @@ import importlib
 import json
 import pkgutil
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,25 @@ class Bundle:
     def task(self) -> Task:
         """What the model does."""
         return self.info.get("task", "classify")
+
+    def predict(self, inputs: Sequence[str | Path], *, top: int = 3, threshold: float = 0.5) -> list[Any]:
+        """What the model says of images or texts, for each: `zoo predict` in Python.
+
+        The `top` classes with their probabilities, best first; of several labels those with a probability of at least
+        `threshold`; of numbers a dict of them by name, in their own units. Texts: as `best` of a TextPredictor.
+
+        Raises:
+            FileNotFoundError: an image is not there.
+            ValueError: an image cannot be decoded, or the model is for neither images nor texts.
+        """
+        from pipelines.predict import ImagePredictor, Predictor
+
+        predictor = Predictor.open(self.path)
+        if isinstance(predictor, ImagePredictor) and predictor.task == "multi_label":
+            return predictor.labels(inputs, threshold=threshold)
+        if isinstance(predictor, ImagePredictor) and predictor.task == "regress":
+            return [dict(zip(predictor.targets, row, strict=True)) for row in predictor.values(inputs).tolist()]
+        return predictor.best(inputs, top=top)
 
     @property
     def scores(self) -> Scores | None:

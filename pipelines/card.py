@@ -45,11 +45,16 @@ def _head(run: Run, info: dict[str, Any]) -> str:
     for what, names in (("Classes", info["classes"]), ("Targets", info.get("targets", []))):
         if names:
             lines.append(f"{what} ({len(names)}): {_listed(names)}.")
-    return "\n".join([*lines, "", f"Input: {_input(run.data)}", ""])
+    lines += ["", f"Input: {_input(run.data)}"]
+    if info.get("task") == "multi_label":
+        lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
+    return "\n".join([*lines, ""])
 
 
 def _goal(info: dict[str, Any]) -> str:
     task, classes, targets = info.get("task", "classify"), info["classes"], info.get("targets", [])
+    if task == "multi_label":
+        return f"{len(classes)} labels, any number of them an image"
     if task == "tag":
         return f"tagging with {len(classes)} tags"
     if task in ("regress", "forecast"):

@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 
 from pipelines import bundle, serving, tflite
-from pipelines.interface import Interface, served_pixels
+from pipelines.interface import Interface, named_targets, served_pixels
 from pipelines.twins import float32_twin
 from zoo.core.family import Task
 
@@ -63,6 +63,7 @@ class Job:
             lengths=self.lengths,
             files=self.files,
             steps=self.steps,
+            targets=named_targets(model),
         )
 
 

@@ -57,6 +57,13 @@ class Images:
     or split expressions of a tfds set ("train[:80%]"). What is not given is split off by `split`,
     stratified by class and seeded by the run.
 
+    An image has several labels, or none, where `label_delim` says what divides their names in the cell label of a CSV
+    file, such as "|"; an empty cell is an image without any. Or `class_columns` names columns of 0 and 1, one a class,
+    in place of label. In an .npz file labels are (N, classes) of 0 and 1, and the run's task says "multi_label".
+
+    What is predicted are numbers, not classes, where `target` names their columns of a CSV file (or the columns of
+    labels (N, targets) in an .npz file). What standardizes them is measured on the training split alone.
+
     `mixup` and `cutmix` mix each image of a training batch with another and their targets in the same shares, which
     come from a Beta distribution with these parameters, such as 0.2 and 1.0; with both, each batch is mixed one way
     or the other. `balance` has training draw each class equally often: of a rare one images again and again, of a
@@ -79,6 +86,9 @@ class Images:
     balance: bool = False
     mixup: float = 0.0  # https://arxiv.org/abs/1710.09412; 0: none
     cutmix: float = 0.0  # https://arxiv.org/abs/1905.04899; 0: none
+    label_delim: str | None = None  # between the names in a cell; None: a cell is one name
+    class_columns: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_split("Images", self.split)
@@ -96,6 +106,27 @@ class Images:
             raise ValueError(f"Images(size={self.size}) must be between 8 and 4096 pixels.")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"Images(crop={self.crop}) must be over 0 and at most 1.")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        for name in ("class_columns", "target"):
+            names = _names(getattr(self, name))
+            object.__setattr__(self, name, names)
+            if len(set(names)) < len(names) or not all(isinstance(each, str) and each for each in names):
+                raise ValueError(f"Images({name}={names}) must hold names of columns, each once.")
+        given = [name for name in ("label_delim", "class_columns", "target") if getattr(self, name)]
+        if len(given) > 1:
+            values = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
+            raise ValueError(f"Images({values}): what is to be learned is given twice. Keep one of them.")
+        if self.label_delim == "":
+            raise ValueError("Images(label_delim='') divides nothing; give a mark such as '|', or a space.")
+
+    @property
+    def asks_for(self) -> Literal["classify", "multi_label", "regress"]:
+        """The task that the options name; classification where they name none."""
+        if self.target:
+            return "regress"
+        return "multi_label" if self.label_delim or self.class_columns else "classify"
 
     @property
     def mirrors(self) -> bool:
@@ -114,6 +145,7 @@ class Images:
     ) -> Images:
         """Images from arrays (N, H, W[, 1 or 3]) in 0..255 and labels (N,), kept in an .npz file.
 
+        For a run of task="multi_label" labels are (N, classes) of 0 and 1; with `target` numbers (N,) or (N, targets).
         A run names its data by where they lie, so that it can be run again; `file` is where.
         """
         values = {"images": np.asarray(images), "labels": np.asarray(labels)}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.agreement import IN_UNITS, VALUES, Agreement, Limit, accuracy, compare, same_best, worst
+from pipelines.agreement import IN_UNITS, VALUES, Agreement, Limit, accuracy, compare, same_best, same_labels, worst
+from pipelines.objectives.labelling import jaccard
 from zoo.core.family import Task
 
 
@@ -18,7 +19,8 @@ class Expected:
 
     `unit` is what a sample is called, such as "images". `mask` (N, T), 1 = token: in the outputs named in `of_tokens`,
     which have a vector for every token, padding does not count. `labels` are the right answers: (N,) class numbers,
-    (N, T) for each token, or (N, 2) first and last token; below 0 they do not count.
+    (N, T) for each token, or (N, 2) first and last token; below 0 they do not count. Of several labels they are
+    (N, classes) of 0 and 1, and the accuracy is the mean share of right ones in those that are said or true.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -64,6 +66,9 @@ class Expected:
             margin = (limit.difference or 0.0) * (float(keras_rows.std()) or 1.0)
             same = same_best(_places(answers, mask), _places(expected, mask), margin)
             found = dataclasses.replace(found, count=2 * len(expected), agreement=same, unit="starts and ends")
+        if self.task == "multi_label":
+            margin = (limit.difference or 0.0) * (float(keras_rows.std()) or 1.0)
+            found = dataclasses.replace(found, agreement=same_labels(rows, keras_rows, margin), several=True)
         accuracies = self._accuracy(name, answers), self._accuracy(name, expected)
         return dataclasses.replace(found, accuracy=accuracies[0], keras_accuracy=accuracies[1])
 
@@ -75,6 +80,8 @@ class Expected:
         if self.labels is None or not self._is_answer(name):
             return None
         mask = self._mask(name)
+        if self.task == "multi_label":
+            return jaccard(output > 0, self.labels > 0.5)
         if self.task == "answer":
             return accuracy(_places(output, mask), self.labels.reshape(-1))
         return accuracy(_rows(output, mask), _rows(self.labels[..., np.newaxis], mask)[:, 0])

@@ -26,15 +26,16 @@ from pipelines.exportable import (
     fit_labels,
     named_samples,
     plural,
+    usual_formats,
 )
 from pipelines.interface import (
     Interface,
     fit_length,
     mask_of,
+    named_targets,
     outputs_of_tokens,
     predict,
     served_pixels,
-    takes_images,
     unit_of,
 )
 from pipelines.proof import ExportedFile, ExportError, Proof, file_name
@@ -79,7 +80,8 @@ class ExportReport:
         table = Table(title=f"Compared with Keras on {self.samples:,} {plural(self.unit)}")
         table.add_column("file", no_wrap=True)
         largest = "largest difference" if self.task in VALUES else "largest logit difference"
-        for title in ("MB", largest, "same top-1", "accuracy", f"ms {each}"):
+        same = "same labels" if self.task == "multi_label" else "same top-1"
+        for title in ("MB", largest, same, "accuracy", f"ms {each}"):
             table.add_column(title, justify="right")
         table.add_row("Keras model", "", "", "", _percent(self.keras_accuracy), "", end_section=True)
         for row in self.rows:
@@ -92,11 +94,6 @@ class ExportReport:
                 f"{row.milliseconds:.2f}",
             )
         return table
-
-
-def usual_formats(model: keras.Model) -> tuple[Format, ...]:
-    """The formats of an export that names none; int8 is for images, as other models lose more by it than they gain."""
-    return FORMATS if takes_images(model) else tuple(form for form in FORMATS if form != "int8")
 
 
 def export(
@@ -119,16 +116,17 @@ def export(
 
     `samples` are test samples as the model takes them: an array (N, ...), or arrays by the names of its inputs;
     `images` are those of an image model, RGB 0..255 (N, H, W, 3). `labels` are their right answers, for the accuracy:
-    class numbers (N,), or for each token (N, T), or the first and last token of an answer (N, 2); below 0 they do not
-    count. `calibration` are about 100 training samples that set the ranges of int8. `classes` names the logits of
-    task="classify" and "tag"; `files` are texts that belong into the exported files, by file name: tokenizer.json.
+    class numbers (N,), of several labels 0 and 1 (N, classes), or for each token (N, T), or the first and last token of
+    an answer (N, 2); below 0 they do not count. `calibration` are about 100 training samples that set the ranges of
+    int8. `classes` names the logits of task="classify", "multi_label" and "tag"; `files` are texts that belong into the
+    exported files, by file name: tokenizer.json.
 
     The SavedModel's serving_default takes the model's inputs by name, any number and any length of them, and gives
     "logits" (with "probability" of classes), "values" of task="regress" and "forecast", or what the model names. For
-    images there are serve_uint8 (the same of uint8) and serve_jpeg (encoded images of any size,
-    "encoded" -> "label", "score", "scores"), since a signature has one dtype. The .tflite files take one sample, texts
-    of `length` tokens (that of the samples if not given; these are cut or padded to it), images float32
-    or, in int8, uint8.
+    images there are serve_uint8 (the same of uint8) and serve_jpeg (encoded images of any size, "encoded" -> "label",
+    "score", "scores"; of several labels "labels" (N, classes), "" where the score is under 0.5, and "scores"), since a
+    signature has one dtype. The .tflite files take one sample, texts of `length` tokens (that of the samples if not
+    given; these are cut or padded to it), images float32 or, in int8, uint8.
 
     With `steps`, a language model is also exported as what writes text token by token and keeps so many tokens: the
     signature "step" and FORMAT_step.tflite (not of int8), and where there is an encoder "encoder" and
@@ -158,6 +156,7 @@ def export(
         lengths=lengths,
         files=dict(files or {}),
         steps=steps,
+        targets=named_targets(model),
     )
     if steps:
         parts(model, interface)  # refuses a model that cannot write, before anything is computed

@@ -13,6 +13,7 @@ from pipelines.interface import (
     fit_length,
     input_tensors,
     mask_of,
+    named_targets,
     output_shapes,
     sequence_of,
     takes_images,
@@ -24,6 +25,7 @@ Samples = np.ndarray | Mapping[str, np.ndarray]
 
 _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they are
     "classify": (2, "logits (B, classes)"),
+    "multi_label": (2, "logits (B, classes)"),
     "tag": (3, "logits (B, T, classes)"),
     "masked_lm": (3, "logits (B, T, vocabulary)"),
     "causal_lm": (3, "logits (B, T, vocabulary)"),
@@ -44,7 +46,7 @@ def check_model(model: keras.Model, task: Task) -> None:
     gives = output_shapes(model, task)
     if task in _GIVES and len(gives.get("logits", ())) != _GIVES[task][0]:
         wanted, gives = _GIVES[task][1], [tuple(tensor.shape) for tensor in model.outputs]
-        images = task == "classify" and len(takes) == 1 and len(takes[0]) > 3
+        images = task in ("classify", "multi_label") and len(takes) == 1 and len(takes[0]) > 3
         turns = f"images (B, H, W, 3) into {wanted}" if images else f"its inputs into {wanted} for task={task!r}"
         raise ValueError(f"{model.name!r} must turn {turns}, not {takes} into {gives}.")
     ragged = [shape for shape in takes if None in (shape[1:] if takes_images(model) else shape[2:])]
@@ -64,10 +66,11 @@ def check_model(model: keras.Model, task: Task) -> None:
 def _check_last(model: keras.Model, task: Task) -> None:
     """Refuse probabilities where logits are wanted."""
     last = answer_of(model)._keras_history.operation
-    softmax = isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
-    if softmax and task in _GIVES:
+    activation = keras.activations.softmax if isinstance(last, keras.layers.Softmax) else None
+    activation = activation or getattr(last, "activation", None)
+    if activation in (keras.activations.softmax, keras.activations.sigmoid) and task in _GIVES:
         raise ValueError(
-            f"{model.name!r} ends in a softmax ({last.name!r}), but export takes logits. "
+            f"{model.name!r} ends in a {activation.__name__} ({last.name!r}), but export takes logits. "
             "Build it with classifier_activation=None, or with a last layer without activation."
         )
 
@@ -159,7 +162,11 @@ def fit_labels(
     labels = np.asarray(labels)
     shape = answer_of(model).shape
     count, unit = len(next(iter(samples.values()))), unit_of(model)
-    length = 0 if task == "classify" else sequence_of(samples).shape[1]
+    length = 0 if task in ("classify", "multi_label") else sequence_of(samples).shape[1]
+    if task == "multi_label":
+        if labels.shape != (count, shape[-1]) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"The labels must be 0 and 1, {(count, shape[-1])}, got {labels.dtype} {labels.shape}.")
+        return labels
     if task == "answer":
         if labels.shape != (count, 2):
             raise ValueError(f"The labels must be the first and last token of {count} answers, got {labels.shape}.")
@@ -184,6 +191,15 @@ def answer_of(model: keras.Model) -> keras.KerasTensor:
     return (
         model.output["logits"] if isinstance(model.output, Mapping) and "logits" in model.output else model.outputs[0]
     )
+
+
+def usual_formats(model: keras.Model) -> tuple[Format, ...]:
+    """The formats of an export that names none; int8 is for images, as other models lose more by it than they gain.
+
+    And for one number at most: the 256 steps of several numbers are those of the one with the largest unit.
+    """
+    fits = takes_images(model) and len(named_targets(model)) < 2
+    return FORMATS if fits else tuple(form for form in FORMATS if form != "int8")
 
 
 def check_formats(formats: Sequence[Format], *, calibrated: bool, unit: str) -> None:

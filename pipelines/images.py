@@ -31,7 +31,8 @@ _MEMORY_UNKNOWN = 4 * 2**30  # bytes; what systems that do not tell are taken to
 class ImageDataset:
     """Labelled images as a pipelines.datasets.Dataset: batches (B, h, w, 3) float32 in 0..255 and (B,) int32.
 
-    Where mixup or cutmix are asked for, the targets to train on are (B, classes) float32.
+    Where mixup or cutmix are asked for, the targets to train on are (B, classes) float32. So are those of images with
+    several labels; where numbers are to be predicted, targets are (B, targets) float32.
     """
 
     data: ImageData
@@ -39,7 +40,7 @@ class ImageDataset:
 
     @property
     def task(self) -> Task:
-        return "classify"
+        return self.data.task
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -53,8 +54,18 @@ class ImageDataset:
     def skipped(self) -> tuple[str, ...]:
         return self.data.skipped
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the numbers to predict; none where there are classes."""
+        return () if self.data.target is None else self.data.target.names
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """The standard deviation of each on the training part."""
+        return () if self.data.target is None else self.data.target.std
+
     def options(self) -> dict[str, Any]:
-        given = {"size": self.images.size, "crop": self.images.crop}
+        given = {"size": self.images.size, "crop": self.images.crop, "target": self.data.target}
         return {name: value for name, value in given.items() if value is not None}
 
     def training_set(self, model: keras.Model, *, batch: int, seed: int) -> Feed:
@@ -89,12 +100,10 @@ def load(images: Images, *, task: Task | None = None, seed: int) -> ImageDataset
     """The images that are described, divided by class and seed; see `pipelines.sources.load`.
 
     Raises:
-        ValueError: the task is not "classify", or the source is not what its kind asks for.
+        ValueError: the task is none of images, or the source is not what its kind asks for.
         FileNotFoundError: there is no such source.
     """
-    if task not in (None, "classify"):
-        raise ValueError(f"task={task!r} cannot be trained on labelled images; they are for task='classify'.")
-    return ImageDataset(sources.load(images, seed=seed), images)
+    return ImageDataset(sources.load(images, task=task, seed=seed), images)
 
 
 def training_set(
@@ -108,7 +117,7 @@ def training_set(
     balance: bool = False,
     cache_budget: int | None = None,
 ) -> Feed:
-    """Shuffled, augmented batches: (B, h, w, 3) float32 in 0..255 and (B,) int32, B always the same.
+    """Shuffled, augmented batches: (B, h, w, 3) float32 in 0..255 and labels (B, ...), B always the same.
 
     A batch hangs on its number and the seed alone, bit for bit, on any number of threads; every epoch has another
     order and other crops. With `balance` each class is drawn equally often, else each example at most once an epoch.
@@ -123,7 +132,7 @@ def training_set(
     resize, size = (_cropped, pixels.shape) if plain else (decoding.scaled, decoding.training_size(pixels))
     read = _reader(examples, lambda image: resize(image, pixels))
     kept = functools.cache(lambda: _kept(examples, read, size, cache_budget))  # once for all starts
-    labels = tf.constant(examples.labels, tf.int32)
+    labels = tf.constant(examples.labels)
     together, shape = batches.batch_size(len(examples), batch), (*pixels.shape, 3)
     numbers = _numbers(examples, together, balance=balance, seed=seed)
 
@@ -160,7 +169,7 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
 
     Give a set that is read every epoch a `cache_budget`, as in `training_set`.
     """
-    read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels, tf.int32)
+    read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels)
     order = tf.data.Dataset.range(len(examples))
     images = order.map(as_written(lambda index: (read(index), labels[index])), num_parallel_calls=tf.data.AUTOTUNE)
     if _fits(len(examples), pixels.shape, cache_budget):
@@ -171,16 +180,16 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
 def sample(examples: Examples, count: int, *, pixels: Pixels, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` examples at random, classes in turn: (count, h, w, 3) float32 and (count,) int32.
 
-    Fewer if there are fewer. They look as in `evaluation_set`.
+    Fewer if there are fewer. They look as in `evaluation_set`. Those with other labels than classes are in no turn.
     """
     shuffled = np.random.default_rng(seed).permutation(len(examples))
-    labels = examples.labels[shuffled]
+    labels = examples.labels[shuffled] if examples.labels.ndim == 1 else np.arange(len(examples))
     turn = np.zeros(len(labels), int)  # how many of its class come before it
     for label in np.unique(labels):
         turn[labels == label] = np.arange(np.count_nonzero(labels == label))
     chosen = examples.take(shuffled[np.argsort(turn, kind="stable")[:count]])
     batches = list(evaluation_set(chosen, pixels, batch=max(len(chosen), 1)).as_numpy_iterator())
-    return batches[0] if batches else (np.zeros((0, *pixels.shape, 3), np.float32), np.zeros(0, np.int32))
+    return batches[0] if batches else (np.zeros((0, *pixels.shape, 3), np.float32), examples.labels[:0])
 
 
 def check_range(dataset: tf.data.Dataset) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 
 from zoo.core.family import Pixels, Task
 from zoo.layers.pixels import PixelInput
+from zoo.layers.scale import scale_of
 
 IMAGE = "image"  # the input of every image model
 PADDING = "padding_mask"
 BATCH = 32
+ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
 OUTPUTS: dict[Task, str] = {"features": "features", "regress": "values", "forecast": "values"}  # logits of all others
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
@@ -27,7 +29,7 @@ class Interface:
 
     `pixels` are given for images. `lengths` says, for each input of any length, how many tokens of it a .tflite file
     takes. `files` are texts that belong to the model, by file name: tokenizer.json. `steps` are the tokens that the
-    step files of a language model keep; 0: there are none.
+    step files of a language model keep; 0: there are none. `targets` are the names of the numbers of a regression.
     """
 
     task: Task = "classify"
@@ -36,6 +38,12 @@ class Interface:
     lengths: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     steps: int = 0
+    targets: tuple[str, ...] = ()
+
+    @property
+    def activation(self) -> str | None:
+        """What makes probabilities of the logits; None where they are none of classes."""
+        return ACTIVATIONS.get(self.task)
 
 
 def input_tensors(model: keras.Model) -> dict[str, keras.KerasTensor]:
@@ -110,6 +118,12 @@ def served_pixels(model: keras.Model) -> Pixels | None:
     height, width = model.input_shape[1:3]
     declared = [layer.pixels for layer in model.layers if isinstance(layer, PixelInput)]
     return dataclasses.replace(declared[0] if declared else Pixels(crop=1.0), size=(height, width))
+
+
+def named_targets(model: keras.Model) -> tuple[str, ...]:
+    """The names of the numbers that a regression gives; none of other models."""
+    scale = scale_of(model)
+    return () if scale is None else scale.names
 
 
 def fixed_shapes(model: keras.Model, lengths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -85,7 +86,11 @@ def pack(model: schema.ModelT) -> bytes:
 
 def associated_files(interface: Interface) -> dict[str, str]:
     """The text files that go into every exported form, by name."""
-    described = {"task": interface.task, "lengths": dict(interface.lengths)}
+    described: dict[str, Any] = {"task": interface.task, "lengths": dict(interface.lengths)}
+    if interface.activation:
+        described["activation"] = interface.activation
+    if interface.targets:
+        described["targets"] = interface.targets
     files = {INPUTS: json.dumps(described) + "\n", **interface.files}
     if interface.classes:
         files[LABELS] = "".join(f"{label}\n" for label in interface.classes)
@@ -123,6 +128,26 @@ def read_task(path: str | Path) -> Task:
         ValueError: it does not say.
     """
     return json.loads(_associated_text(path, INPUTS))["task"]
+
+
+def read_activation(path: str | Path) -> str | None:
+    """What makes probabilities of the logits of an exported model, softmax or sigmoid; None where nothing does.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not say.
+    """
+    return json.loads(_associated_text(path, INPUTS)).get("activation")
+
+
+def read_targets(path: str | Path) -> tuple[str, ...]:
+    """The names of the numbers that an exported regression gives; none of other models.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it does not say.
+    """
+    return tuple(json.loads(_associated_text(path, INPUTS)).get("targets", ()))
 
 
 def read_lengths(path: str | Path) -> dict[str, int]:

@@ -21,8 +21,8 @@ DESCRIPTIONS = {
     "segment_ids": "The text that a token belongs to, 0 or 1.",
     "decoder_token_ids": "The tokens written so far.",
     f"decoder_{PADDING}": "1 for a token written, 0 for padding.",
-    "logits": "One logit a class; their softmax is the probability.",
 }
+KINDS = {"classify": "Image classifier", "multi_label": "Multi-label image classifier"}
 
 
 def model_metadata(
@@ -31,9 +31,13 @@ def model_metadata(
     """The ModelMetadata table of a model with these inputs and outputs; `labels` is the file of the classes."""
     builder = flatbuffers.Builder(1024)
     inputs = [_image(builder) if one == IMAGE and interface.pixels else _tensor(builder, one) for one in takes]
-    outputs = [_tensor(builder, one, labels if interface.classes and one == "logits" else None) for one in gives]
+    outputs = [
+        _tensor(builder, one, labels if interface.classes and one == "logits" else None, said=_said(one, interface))
+        for one in gives
+    ]
     subgraph = _table(builder, {2: _vector(builder, inputs), 3: _vector(builder, outputs)})
-    kind = "Image classifier" if interface.pixels and interface.task == "classify" else f"Model for {interface.task}"
+    other = f"Model for {interface.task}"
+    kind = KINDS.get(interface.task, other) if interface.pixels else other
     root = _table(
         builder,
         {
@@ -56,11 +60,22 @@ def _image(builder: flatbuffers.Builder) -> int:
     return _table(builder, {0: builder.CreateString(IMAGE), 1: text, 3: content, 4: _vector(builder, [unit])})
 
 
-def _tensor(builder: flatbuffers.Builder, name: str, labels: str | None = None) -> int:
+def _said(output: str, interface: Interface) -> str:
+    """What an output means."""
+    if output == "values" and interface.targets:
+        return f"Numbers in their own units: {', '.join(interface.targets)}."
+    if output != "logits":
+        return ""
+    if interface.activation == "sigmoid":
+        return "One logit a class; the sigmoid of each is the probability that the class holds, whatever the others."
+    return "One logit a class; their softmax is the probability."
+
+
+def _tensor(builder: flatbuffers.Builder, name: str, labels: str | None = None, *, said: str = "") -> int:
     """TensorMetadata of any other tensor; `labels` is the file with the names of its last axis."""
     slots = {0: builder.CreateString(name)}
-    if name in DESCRIPTIONS:
-        slots[1] = builder.CreateString(DESCRIPTIONS[name])
+    if name in DESCRIPTIONS or said:
+        slots[1] = builder.CreateString(said or DESCRIPTIONS[name])
     if labels:
         text = builder.CreateString("The classes, in the order of the logits.")
         file = _table(builder, {0: builder.CreateString(labels), 1: text}, {2: TENSOR_AXIS_LABELS})

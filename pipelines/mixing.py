@@ -13,6 +13,8 @@ from pipelines.feed import MIXING, Feed, key
 def mixed(feed: Feed, *, classes: int, mixup: float, cutmix: float, seed: int) -> Feed:
     """Batches of images (B, h, w, 3) float32 and labels (B,), mixed: the targets are (B, classes) float32.
 
+    Labels (B, ...) float32, a mark for each class or numbers to predict, are mixed as they are.
+
     `mixup` and `cutmix` are the two equal parameters of the Beta distribution that a batch's share is drawn from; 0
     leaves the way out. Of two ways each batch goes one, with equal chances. An image is mixed with the one before it:
     the order is random, so that any two may meet.
@@ -32,8 +34,8 @@ def mixed(feed: Feed, *, classes: int, mixup: float, cutmix: float, seed: int) -
         cut = tf.random.stateless_uniform((), way) < 0.5 if mixup and cutmix else tf.constant(bool(cutmix))
         share = beta(tf.where(cut, float(cutmix or mixup), float(mixup or cutmix)), share_key)
         images, share = tf.cond(cut, lambda: pasted(images, share, place), lambda: (blended(images, share), share))
-        one_hot = tf.one_hot(labels, classes)
-        return images, share * one_hot + (1 - share) * _partners(one_hot)
+        targets = tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+        return images, share * targets + (1 - share) * _partners(targets)
 
     return feed.map(mix)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.core.family import Pixels
+from zoo.core.family import Pixels, Task
 
 
 class Predictor(ABC):
@@ -55,13 +55,47 @@ class Predictor(ABC):
 
 @dataclass(frozen=True)
 class ImagePredictor(Predictor):
-    """A classifier of images: paths -> probabilities (N, classes)."""
+    """A model of images: paths -> probabilities (N, classes), or, for task="regress", numbers (N, targets)."""
 
     classes: tuple[str, ...]
     answer: Callable[[Sequence[Path]], np.ndarray]
+    task: Task = "classify"
+    targets: tuple[str, ...] = ()  # the names of the numbers
 
     def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
-        """The probability of each class, (N, classes), for paths of images."""
+        """The probability of each class, (N, classes), for paths of images; of several labels each by itself.
+
+        Raises:
+            ValueError: the model predicts numbers.
+        """
+        if self.task == "regress":
+            raise ValueError(f"This model predicts numbers ({', '.join(self.targets)}), not classes: values(images).")
+        return self._answers(inputs)
+
+    def values(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The numbers of `targets` in their own units, (N, targets), for paths of images.
+
+        Raises:
+            ValueError: the model tells classes apart.
+        """
+        if self.task != "regress":
+            raise ValueError(f"This model tells {len(self.classes)} classes apart; for their shares probabilities().")
+        return self._answers(inputs)
+
+    def labels(self, inputs: Sequence[Any], *, threshold: float = 0.5) -> list[list[tuple[str, float]]]:
+        """For each image all labels with a probability of at least `threshold`, the most probable first.
+
+        Raises:
+            ValueError: the model gives one class an image, or the threshold is no probability.
+        """
+        if self.task != "multi_label":
+            raise ValueError(f"A threshold is for models of several labels an image; this one is for {self.task!r}.")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"The threshold {threshold} must be a probability, 0 to 1.")
+        ranked = self.best(inputs, top=len(self.classes))
+        return [[(name, share) for name, share in row if share >= threshold] for row in ranked]
+
+    def _answers(self, inputs: Sequence[Any]) -> np.ndarray:
         paths = [Path(path) for path in inputs]
         absent = [str(path) for path in paths if not path.is_file()]
         if absent:
@@ -73,6 +107,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities from logits, over the last axis."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _shares(task: Task) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes the answers of a task of a model's outputs: probabilities, or numbers as they are."""
+    if task == "regress":
+        return np.asarray
+    from pipelines.objectives.labelling import sigmoid
+
+    return sigmoid if task == "multi_label" else softmax
 
 
 def _open_bundle(path: Path) -> Predictor:
@@ -88,10 +131,12 @@ def _open_bundle(path: Path) -> Predictor:
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
     model = loaded.load_model()
-    pixels = pixels_of(model)
-    return ImagePredictor(
-        loaded.classes, lambda paths: softmax(np.asarray(model.predict(_read(paths, pixels), verbose=0)))
-    )
+    pixels, shares = pixels_of(model), _shares(loaded.task)
+
+    def answer(paths: Sequence[Path]) -> np.ndarray:
+        return shares(np.asarray(model.predict(_read(paths, pixels), verbose=0), "float32"))
+
+    return ImagePredictor(loaded.classes, answer, loaded.task, tuple(loaded.info.get("targets", ())))
 
 
 def _open_exported(path: Path, open_images: Callable[[Path], Predictor]) -> Predictor:
@@ -108,27 +153,38 @@ def _open_exported(path: Path, open_images: Callable[[Path], Predictor]) -> Pred
 
 
 def _open_saved_model(path: Path) -> Predictor:
-    """Through its own serve_jpeg, as a server would: encoded bytes in, scores out."""
-    from pipelines import metadata
+    """Through its own serve_jpeg, as a server would: encoded bytes in, scores or values out."""
     from pipelines.exported import open_saved_model
 
-    call = open_saved_model(path)
+    call, (task, classes, targets) = open_saved_model(path), _described(path)
 
-    def probabilities(paths: Sequence[Path]) -> np.ndarray:
-        def scores(path: Path) -> np.ndarray:
-            return call("serve_jpeg", np.array([Path(path).read_bytes()], dtype=object))["scores"]
+    def answer(paths: Sequence[Path]) -> np.ndarray:
+        def one(path: Path) -> np.ndarray:
+            answers = call("serve_jpeg", np.array([Path(path).read_bytes()], dtype=object))
+            return answers["values" if task == "regress" else "scores"]
 
-        return np.concatenate([_named(path, scores) for path in paths])
+        return np.concatenate([_named(path, one) for path in paths])
 
-    return ImagePredictor(metadata.read_labels(path), probabilities)
+    return ImagePredictor(classes, answer, task, targets)
 
 
 def _open_tflite(path: Path) -> Predictor:
     from pipelines import metadata
     from pipelines.exported import predict_file
 
-    pixels = metadata.read_pixels(path)
-    return ImagePredictor(metadata.read_labels(path), lambda paths: softmax(predict_file(path, _read(paths, pixels))))
+    pixels, (task, classes, targets) = metadata.read_pixels(path), _described(path)
+    shares = _shares(task)
+    return ImagePredictor(classes, lambda paths: shares(predict_file(path, _read(paths, pixels))), task, targets)
+
+
+def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
+    """What an exported model of images says of itself: its task, classes and targets."""
+    from pipelines import metadata
+
+    task = metadata.read_task(path)
+    if task == "regress":
+        return task, (), metadata.read_targets(path)
+    return task, metadata.read_labels(path), ()
 
 
 def _read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:

@@ -18,6 +18,7 @@ from pipelines.exported import open_tflite, run_tflite
 from pipelines.exported_steps import ENCODER, STEP
 from pipelines.interface import IMAGE, Interface, fit_length, mask_of, predict
 from pipelines.latency import median_milliseconds
+from pipelines.objectives.labelling import THRESHOLD, sigmoid
 from pipelines.proof_steps import WritingProof
 from pipelines.saved_model_answers import WRITE, WRITTEN, answered, ask
 from pipelines.tflite import part_name
@@ -188,9 +189,10 @@ class Proof:
             return self._of_twin(samples).compare(self._outputs(answers), limit).problems(limit)
         seen = {IMAGE: np.stack([resize_and_crop(one, self.interface.pixels).numpy() for one in samples["encoded"]])}
         expected = self._of_twin(seen)
-        if self.interface.task != "classify":
+        if self.interface.task not in ("classify", "multi_label"):
             return expected.compare(self._outputs(answers), limit).problems(limit)
-        return self._score_problems(answers, _softmax(expected.outputs["logits"]), limit)
+        activation = _softmax if self.interface.task == "classify" else sigmoid
+        return self._score_problems(answers, activation(expected.outputs["logits"]), limit)
 
     def _score_problems(self, answers: Mapping[str, np.ndarray], expected: np.ndarray, limit: Limit) -> Sequence[str]:
         """How serve_jpeg's scores for encoded images differ from Keras' for the same pixels."""
@@ -198,6 +200,10 @@ class Proof:
         difference = float(np.abs(scores - expected).max())
         if limit.difference is not None and not difference <= limit.difference:
             problems.append(f"a score differs by {difference:.3g} (at most {limit.difference:g})")
+        if self.interface.task == "multi_label":
+            named = np.where(scores >= THRESHOLD, np.array(self.interface.classes), "")
+            same = np.array_equal(answers["labels"], named)
+            return problems if same else [*problems, "the labels are not those whose scores are 0.5 or more"]
         best = scores.argmax(-1)
         if list(answers["label"]) != [self.interface.classes[index] for index in best]:
             problems.append("a label is not that of the best score")

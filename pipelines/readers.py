@@ -23,7 +23,8 @@ class Labelled:
     """Images with the names of their classes.
 
     `images` as in `Examples`; `labels` and `names` hold one str an image, `names` what to call it in
-    messages, the same on every machine. `classes` is in the order of the model's outputs.
+    messages, the same on every machine. `classes` is in the order of the model's outputs. Of images with several labels
+    or none, `labels` holds tuples of names; of those with numbers to predict these, (N, targets), and no classes.
     """
 
     images: np.ndarray
@@ -171,6 +172,16 @@ def ordered(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def _npz(path: Path) -> Labelled:
+    values = npz_arrays(path)
+    return arrays(values["images"], values["labels"], classes=values.get("classes"), source=str(path))
+
+
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays images and labels of an .npz file, and classes where it has them.
+
+    Raises:
+        ValueError: it is no such file.
+    """
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{str(path)!r} is not an .npz file; write one with numpy.savez(path, images=..., labels=...)."
@@ -185,7 +196,7 @@ def _npz(path: Path) -> Labelled:
         raise ValueError(
             f"{str(path)!r} needs the arrays images and labels (and classes, if you like), it has {known}."
         )
-    return arrays(values["images"], values["labels"], classes=values.get("classes"), source=str(path))
+    return values
 
 
 def digits() -> Labelled:
@@ -204,7 +215,24 @@ def arrays(
     Raises:
         ValueError: shapes, ranges or numbers of examples do not fit.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    pictures, numbers = image_arrays(images, source=source)
+    labels = np.asarray(labels)
+    if labels.size != len(pictures):
+        raise ValueError(
+            f"{source!r}: {len(pictures)} images but labels of shape {labels.shape}; give one an image, or say "
+            "task='multi_label' (0 and 1 a class) or task='regress' (numbers)."
+        )
+    names, classes = _class_names(labels.reshape(-1), classes, source)
+    return Labelled(pictures, names, numbers, classes)
+
+
+def image_arrays(images: np.ndarray, *, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images (N, H, W) or (N, H, W, 1 or 3) in 0..255 as uint8 with channels, and a name for each.
+
+    Raises:
+        ValueError: shapes or ranges do not fit.
+    """
+    images = np.asarray(images)
     images = images[..., np.newaxis] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         raise ValueError(f"{source!r}: images must be (N, H, W) or (N, H, W, 1 or 3), got {images.shape}.")
@@ -214,10 +242,7 @@ def arrays(
         raise ValueError(
             f"{source!r}: images look like 0..1 ({_range(images)}); models of the zoo take 0..255. Multiply by 255."
         )
-    if labels.size != len(images):
-        raise ValueError(f"{source!r}: {len(images)} images but labels of shape {labels.shape}; give one an image.")
-    names, classes = _class_names(labels.reshape(-1), classes, source)
-    return Labelled(np.round(images).astype(np.uint8), names, tuple(map(str, range(len(images)))), classes)
+    return np.round(images).astype(np.uint8), tuple(map(str, range(len(images))))
 
 
 def _range(images: np.ndarray) -> str:

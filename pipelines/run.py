@@ -108,6 +108,7 @@ class Run:
     label_smoothing: float = 0.0  # share of the target that all classes have in equal parts
     class_weights: ClassWeights | None = None  # "balanced" by the training examples, or by name; others count 1
     focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
+    positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -132,13 +133,14 @@ class Run:
             raise ValueError(f"Run(focus={self.focus}) must be over 0; 2 is usual.")
         if self.focus != FOCUS and self.loss != "focal":
             raise ValueError(f"Run(focus={self.focus}) is of loss='focal', not of loss={self.loss!r}.")
-        given = self.class_weights
-        if given is None or given == "balanced":
-            return
-        if not isinstance(given, Mapping) or not all(isinstance(v, int | float) for v in given.values()):
-            raise ValueError(f"Run(class_weights={given!r}) is 'balanced', or numbers by the names of classes.")
-        if not all(0 <= value < math.inf for value in given.values()):
-            raise ValueError(f"Run(class_weights={dict(given)}) must be numbers of at least 0.")
+        for name in ("class_weights", "positive_weights"):
+            given = getattr(self, name)
+            if given is None or given == "balanced":
+                continue
+            if not isinstance(given, Mapping) or not all(isinstance(v, int | float) for v in given.values()):
+                raise ValueError(f"Run({name}={given!r}) is 'balanced', or numbers by the names of classes.")
+            if not all(0 <= value < math.inf for value in given.values()):
+                raise ValueError(f"Run({name}={dict(given)}) must be numbers of at least 0.")
 
     @property
     def is_checkpoint(self) -> bool:

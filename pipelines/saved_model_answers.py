@@ -52,9 +52,7 @@ def _answer(directory: Path) -> None:
             }
         answers = in_batches(call, signature, samples)
         texts = {
-            name: np.array([text.decode() for text in values])
-            for name, values in answers.items()
-            if values.dtype == object
+            name: np.char.decode(values.astype(bytes)) for name, values in answers.items() if values.dtype == object
         }
         one = {name: values[:1] for name, values in samples.items()}
         milliseconds = median_milliseconds(lambda one=one, signature=signature: call(signature, one))

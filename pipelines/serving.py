@@ -9,6 +9,7 @@ import keras
 
 from pipelines import metadata, writers
 from pipelines.interface import IMAGE, Interface, call, input_tensors
+from pipelines.objectives.labelling import THRESHOLD
 
 
 def write(model: keras.Model, directory: Path, interface: Interface) -> None:
@@ -33,8 +34,8 @@ def write(model: keras.Model, directory: Path, interface: Interface) -> None:
 
     def serve(**inputs):
         outputs = answer(**inputs)
-        if interface.task in ("classify", "tag"):
-            outputs["probability"] = tf.nn.softmax(outputs["logits"])
+        if interface.activation:
+            outputs["probability"] = getattr(tf.nn, interface.activation)(outputs["logits"])
         return outputs
 
     signatures = {"serving_default": tf.function(serve).get_concrete_function(**specs)}
@@ -66,9 +67,11 @@ def _image_signatures(serve: Callable, image, interface: Interface) -> dict:
             fn_output_signature=tf.TensorSpec(image.shape[1:], tf.float32),
         )
         outputs = serve(image=pictures)
-        if interface.task != "classify":
+        if interface.task not in ("classify", "multi_label"):
             return outputs
         scores = outputs["probability"]
+        if interface.task == "multi_label":
+            return {"labels": tf.where(scores >= THRESHOLD, tf.constant(interface.classes), ""), "scores": scores}
         label = tf.gather(tf.constant(interface.classes), tf.argmax(scores, axis=-1))
         return {"label": label, "score": tf.reduce_max(scores, axis=-1), "scores": scores}
 

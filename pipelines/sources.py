@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipelines import audit, readers, splits, tfds_sets
+from pipelines import audit, image_labels, image_targets, readers, splits, tfds_sets
+from pipelines.image_labels import Question
 from pipelines.readers import Labelled
 from pipelines.run import Images
+from zoo.core.family import Task
+from zoo.layers.scale import Scale
 
 PARTS = ("train", "validation", "test")
 
@@ -20,7 +24,7 @@ class Examples:
     """Images that are not decoded yet, and their classes.
 
     `images` holds paths (str) or encoded bytes, or is (N, H, W, 1 or 3) uint8; `labels` is (N,)
-    int32, indexes of the classes.
+    int32, indexes of the classes, or (N, classes) float32 of 0 and 1, or (N, targets) float32, numbers to predict.
     """
 
     images: np.ndarray
@@ -28,7 +32,8 @@ class Examples:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", readers.objects(self.images))
-        object.__setattr__(self, "labels", np.asarray(self.labels, np.int32))
+        labels = np.asarray(self.labels)
+        object.__setattr__(self, "labels", labels.astype(np.float32 if labels.ndim == 2 else np.int32))
         if len(self.images) != len(self.labels):
             raise ValueError(f"Examples needs a label an image, got {len(self.images)} and {len(self.labels)}.")
 
@@ -42,27 +47,37 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set in three parts without a common example. `skipped` names the corrupt files left out."""
+    """A data set in three parts without a common example. `skipped` names the corrupt files left out.
+
+    Of numbers to predict there are no classes, and `target` was measured on the training part.
+    """
 
     classes: tuple[str, ...]
     train: Examples
     validation: Examples
     test: Examples
     skipped: tuple[str, ...] = ()
+    task: Task = "classify"
+    target: Scale | None = None
 
 
-def load(images: Images, *, seed: int) -> ImageData:
+def load(images: Images, *, task: Task | None = None, seed: int) -> ImageData:
     """The examples that `images` describes, every one readable, split by class and seed.
+
+    They are for the task that `images` asks for, unless one is given.
 
     Raises:
         FileNotFoundError: there is no such folder or file, or a CSV names files that do not exist.
         ValueError: the source is not what its kind asks for, a file is corrupt, or the examples
             cannot be split (one class only, a class without a training example, the same image in
-            two parts).
+            two parts); or the task is none of theirs.
     """
-    parts = {part: read() for part, read in _readers(images).items()}
+    asked = image_labels.question(images, task)
+    parts = {part: read() for part, read in _readers(images, asked).items()}
     _refuse_overlap(parts, images.source)
     parts, skipped = _readable(parts, skip=images.skip_corrupt)
+    if asked is not None:
+        return _answers(parts, asked, seed=seed, skipped=skipped)
     return _divided(parts, images.split, seed=seed, source=images.source, skipped=skipped)
 
 
@@ -85,17 +100,21 @@ def from_arrays(
     return _divided(parts, split, seed=seed, source="from_arrays", skipped=())
 
 
-def _readers(images: Images) -> dict[str, Callable[[], Labelled]]:
+def _readers(images: Images, asked: Question | None) -> dict[str, Callable[[], Labelled]]:
     """How to read each part that the source has. A source without a division is all "train"."""
     given = {part: value for part in PARTS if (value := getattr(images, part)) is not None}
+    if asked is not None:
+        read = partial(image_labels.file_parts, asked=asked)
+        whole = read(Path(images.source))
+        return {**whole, **{part: _undivided(part, Path(path), read) for part, path in given.items()}}
     if images.source.startswith("tfds:"):
         return tfds_sets.parts(images.source, data_dir=images.data_dir, given=given)
     own = {"train": readers.digits} if images.source == "digits" else readers.file_parts(Path(images.source))
-    return {**own, **{part: _undivided(part, Path(path)) for part, path in given.items()}}
+    return {**own, **{part: _undivided(part, Path(path), readers.file_parts) for part, path in given.items()}}
 
 
-def _undivided(part: str, path: Path) -> Callable[[], Labelled]:
-    own = readers.file_parts(path)
+def _undivided(part: str, path: Path, read: Callable[[Path], dict[str, Callable[[], Labelled]]]) -> Callable:
+    own = read(path)
     if set(own) != {"train"}:
         raise ValueError(
             f"Images({part}={str(path)!r}) is itself divided into {', '.join(own)}. "
@@ -142,26 +161,58 @@ def _divided(
     skipped: tuple[str, ...],
 ) -> ImageData:
     """Splits off "train" what is not there yet, and turns class names into numbers."""
-    classes = parts["train"].classes
+    whole, classes = parts["train"], parts["train"].classes
     _check_classes(parts, classes, source)
+    wanted = _wanted(parts, shares)
+    indexes = splits.stratified(whole.labels, whole.names, shares=wanted, seed=seed)
+    done = {**parts, **_cut(whole, indexes, wanted, shares=shares, source=source)}
+    _check_classes({"train": done["train"]}, classes, source)
+    train, validation, test = (_numbered(done[part], classes) for part in PARTS)
+    return ImageData(classes, train, validation, test, skipped)
+
+
+def _answers(parts: Mapping[str, Labelled], asked: Question, *, seed: int, skipped: tuple[str, ...]) -> ImageData:
+    """The same of images with several labels, or with numbers."""
+    images, whole = asked.images, parts["train"]
+    if asked.kind == "multi_label":
+        image_targets.check_divided(whole, asked)
+        image_targets.check_labels(parts, asked)
+    wanted = _wanted(parts, images.split)
+    indexes = image_targets.divide(parts, asked, wanted, seed=seed)
+    done = {**parts, **_cut(whole, indexes, wanted, shares=images.split, source=images.source)}
+    if asked.kind == "regress":
+        target = image_targets.measured(done["train"].labels, asked)
+        return ImageData((), *(Examples(done[p].images, done[p].labels) for p in PARTS), skipped, "regress", target)
+    image_targets.check_labels(done, asked)
+    examples = (Examples(done[p].images, image_targets.marks(done[p].labels, whole.classes)) for p in PARTS)
+    return ImageData(whole.classes, *examples, skipped, "multi_label")
+
+
+def _wanted(parts: Mapping[str, Labelled], shares: tuple[float, float, float]) -> dict[str, float]:
+    """The shares of the parts that are split off "train"."""
     wanted = {part: share for part, share in zip(PARTS, shares, strict=True) if part == "train" or part not in parts}
     if not any(wanted.values()):
         wanted["train"] = 1.0  # all other parts are given, so their shares do not matter
-    whole = parts["train"]
-    cut = {
-        part: whole.take(indexes)
-        for part, indexes in splits.stratified(whole.labels, whole.names, shares=wanted, seed=seed).items()
-    }
+    return wanted
+
+
+def _cut(
+    whole: Labelled,
+    indexes: Mapping[str, np.ndarray],
+    wanted: Mapping[str, float],
+    *,
+    shares: tuple[float, float, float],
+    source: str,
+) -> dict[str, Labelled]:
+    """The parts that are split off."""
+    cut = {part: whole.take(chosen) for part, chosen in indexes.items()}
     for part, share in wanted.items():
         if share and not len(cut[part]):
             raise ValueError(
                 f"{source!r} has too few images to split: none of {len(whole)} is left for {part}. "
                 f"Add images, or change Images(split={shares})."
             )
-    done = {**parts, **cut}
-    _check_classes({"train": done["train"]}, classes, source)
-    train, validation, test = (_numbered(done[part], classes) for part in PARTS)
-    return ImageData(classes, train, validation, test, skipped)
+    return cut
 
 
 def _check_classes(parts: Mapping[str, Labelled], classes: tuple[str, ...], source: str) -> None:

@@ -31,6 +31,52 @@ def stratified(
     return {part: np.array(sorted(group), dtype=np.int64) for part, group in indexes.items()}
 
 
+def iterative(
+    marks: np.ndarray, names: Sequence[str], *, shares: Mapping[str, float], seed: int
+) -> dict[str, np.ndarray]:
+    """The same where an example has several labels or none: `marks` is (N, labels) of 0 and 1.
+
+    Label by label, the rarest of those left first, each example goes to the part that lacks most of the label, and of
+    equals to the one that lacks most examples. A label has an example in each part with a share if it has as many
+    examples as there are such parts. What is added or removed may move others.
+
+    Paper: https://doi.org/10.1007/978-3-642-23808-6_10
+    """
+    parts = [part for part, share in shares.items() if share]
+    served = [parts[0], *reversed(parts[1:])]  # in the order in which parts get their first example of a label
+    total = sum(shares[part] for part in parts)
+    hashes = [_hash(seed, name) for name in names]
+    order = sorted(range(len(names)), key=hashes.__getitem__)
+    marks = np.asarray(marks) > 0.5
+    counts = marks.sum(axis=0)
+    room = {part: len(names) * shares[part] / total for part in parts}  # of examples
+    lack = {part: counts * (shares[part] / total) for part in parts}  # of each label
+    has = {part: np.zeros(marks.shape[1], int) for part in parts}
+    indexes: dict[str, list[int]] = {part: [] for part in shares}
+    left = np.ones(len(names), bool)
+
+    def put(index: int, label: int | None) -> None:
+        def need(part: str) -> tuple[bool, float, float, int]:
+            owed = label is not None and counts[label] >= len(parts) and not has[part][label]
+            wanted = 0.0 if label is None else round(float(lack[part][label]), 6)
+            return owed, 0.0 if owed else wanted, 0.0 if owed else round(room[part], 6), -served.index(part)
+
+        part = max(parts, key=need)
+        indexes[part].append(index)
+        left[index] = False
+        room[part] -= 1
+        lack[part] = lack[part] - marks[index]
+        has[part] += marks[index]
+
+    while (remaining := marks[left].sum(axis=0)).any():
+        label = int(np.where(remaining > 0, remaining, np.iinfo(int).max).argmin())
+        for index in [index for index in order if left[index] and marks[index, label]]:
+            put(index, label)
+    for index in [index for index in order if left[index]]:
+        put(index, None)
+    return {part: np.array(sorted(group), dtype=np.int64) for part, group in indexes.items()}
+
+
 def _counts(size: int, shares: Sequence[float], *, nudge: float) -> list[int]:
     """How many of `size` examples each part gets: its share, rounded up or down, but not to nothing.
 

@@ -39,7 +39,7 @@ def _write_whole(model: keras.Model, form: str, directory: Path, interface: Inte
     frozen = directory / ("frozen" if twin is model else f"frozen_{form}")
     path = directory / f"{form}.tflite"
     path.write_bytes(_converted(twin, form, frozen, interface))
-    if form == "int8" and interface.task == "classify" and takes_images(model):
+    if form == "int8" and interface.task in ("classify", "multi_label") and takes_images(model):
         images = np.load(directory / CALIBRATION)[IMAGE]
         bias_correction.correct(path, images, model.predict(images.astype(np.float32), verbose=0))
     metadata.write(path, interface, name=model.name)

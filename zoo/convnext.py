@@ -18,7 +18,7 @@ from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.heads import logits
 from zoo.layers.layer_scale import LayerScale
 from zoo.layers.pixels import image_input
-from zoo.layers.regularization import StochasticDepth
+from zoo.layers.regularization import StochasticDepth, depth_rates
 from zoo.weights import hub
 from zoo.weights.curated import curated
 from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule
@@ -45,7 +45,7 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     image, x = image_input(config.pixels)
     x = layers.Conv2D(config.widths[0], 4, 4, name="stem_conv")(x)
     x = layers.LayerNormalization(epsilon=config.epsilon, name="stem_norm")(x)
-    rates = iter(np.linspace(0.0, config.stochastic_depth, sum(config.depths)).tolist())
+    rates = iter(depth_rates(config.stochastic_depth, sum(config.depths)))
     for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
         if stage > 1:
             x = layers.LayerNormalization(epsilon=config.epsilon, name=f"stage{stage}_downsample_norm")(x)

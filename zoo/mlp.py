@@ -72,7 +72,7 @@ def _inputs(config: Config) -> tuple[keras.KerasTensor, keras.KerasTensor]:
 FAMILY = Family(
     paper="https://doi.org/10.1038/323533a0",
     build=build,
-    tasks=("classify", "regress", "forecast"),
+    tasks=("classify", "multi_label", "regress", "forecast"),
     classes=10,
     variants={"mlp": Config()},
 )

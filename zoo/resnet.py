@@ -20,6 +20,7 @@ from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.convolution import conv_bn
 from zoo.layers.heads import logits
 from zoo.layers.pixels import image_input
+from zoo.layers.regularization import StochasticDepth, depth_rates
 from zoo.weights import hub
 from zoo.weights.curated import curated
 from zoo.weights.dialect import KERAS, TORCH, Dialect, Rule, rgb_from_bgr
@@ -39,6 +40,7 @@ class Config:
     stride_in_3x3: bool = True
     conv_bias: bool = False
     epsilon: float = 1e-5  # of the batch norms
+    stochastic_depth: float = 0.0  # share of images that skip the last block; those before it grow to that from 0
     dropout: float = 0.0  # before the logits
     pixels: Pixels = Pixels()
 
@@ -49,10 +51,11 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     x = _stem(x, config)
     x = layers.ZeroPadding2D(1, name="stage1_pool_pad")(x)  # zeros are right only because ReLU came before
     x = layers.MaxPooling2D(3, 2, name="stage1_pool")(x)
+    rates = iter(depth_rates(config.stochastic_depth, sum(config.depths)))
     for stage, depth in enumerate(config.depths, start=1):
         for block in range(depth):
-            stride = 2 if block == 0 and stage > 1 else 1
-            x = _residual(x, config, config.width * 2 ** (stage - 1), stride=stride, name=f"stage{stage}_block{block}")
+            options = {"stride": 2 if block == 0 and stage > 1 else 1, "stochastic_depth": next(rates)}
+            x = _residual(x, config, config.width * 2 ** (stage - 1), name=f"stage{stage}_block{block}", **options)
     if task == "classify":
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
         if config.dropout:
@@ -71,7 +74,7 @@ def _stem(x, config: Config):
     return x
 
 
-def _residual(x, config: Config, filters: int, *, stride: int, name: str):
+def _residual(x, config: Config, filters: int, *, stride: int, stochastic_depth: float, name: str):
     """One residual block: (B, H, W, C) -> (B, H/stride, W/stride, filters or 4 * filters)."""
     numerics = _numerics(config)
     out = filters * (4 if config.bottleneck else 1)
@@ -87,6 +90,8 @@ def _residual(x, config: Config, filters: int, *, stride: int, name: str):
     else:
         x = conv_bn(x, filters, 3, stride=stride, name=f"{name}_conv1", **numerics)
         x = conv_bn(x, out, 3, name=f"{name}_conv2", activation=None, **numerics)
+    if stochastic_depth:
+        x = StochasticDepth(stochastic_depth, name=f"{name}_drop")(x)
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.Activation("relu", name=f"{name}_out")(x)
 

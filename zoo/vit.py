@@ -16,6 +16,7 @@ from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers import vit_published
 from zoo.layers.heads import logits
 from zoo.layers.pixels import image_input
+from zoo.layers.regularization import depth_rates
 from zoo.layers.tokens import ClassToken, LearnedPositions, TokenAt
 from zoo.layers.transformer_block import Activation, TransformerBlock
 from zoo.weights.curated import curated
@@ -47,6 +48,7 @@ class Config:
     qkv_bias: bool = True
     activation: Activation = "gelu"
     epsilon: float = 1e-6  # of the layer norms
+    stochastic_depth: float = 0.0  # share of images that skip the last block; those before it grow to that from 0
     dropout: float = 0.0  # before the logits
     pixels: Pixels = HALF
 
@@ -63,13 +65,14 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     x = LearnedPositions(x.shape[1], name="stem_positions")(x)
     if config.stem_norm:
         x = layers.LayerNormalization(epsilon=config.epsilon, name="stem_norm")(x)
-    for block in range(config.depth):
+    for block, rate in enumerate(depth_rates(config.stochastic_depth, config.depth)):
         x = TransformerBlock(
             config.heads,
             config.mlp_width,
             activation=config.activation,
             epsilon=config.epsilon,
             qkv_bias=config.qkv_bias,
+            stochastic_depth=rate,
             name=f"block{block}",
         )(x)
     x = layers.LayerNormalization(epsilon=config.epsilon, name="neck_norm")(x)

@@ -12,20 +12,30 @@ from rich.table import Table
 from pipelines.commands.terminal import out
 from pipelines.predict import ImagePredictor, Predictor
 
+THRESHOLD = 0.5  # the probability from which a label of several is named
+
 
 def print_answers(
-    predictor: Predictor, inputs: Sequence[str], second: Sequence[str] | None, *, top: int, cut: bool
+    predictor: Predictor,
+    inputs: Sequence[str],
+    second: Sequence[str] | None,
+    *,
+    top: int,
+    cut: bool,
+    threshold: float | None = None,
 ) -> None:
     """A line for each input; `second` holds the second text, or the question, to each.
 
     Raises:
         FileNotFoundError: an image is not there.
-        ValueError: an input is none that the model takes.
+        ValueError: an input is none that the model takes, or an option is of another kind of model.
     """
+    if threshold is not None and getattr(predictor, "task", None) != "multi_label":
+        raise ValueError("--threshold is for models of images with several labels, and this is none.")
     if isinstance(predictor, ImagePredictor):
         if second or cut:
             raise ValueError("--second and --cut are for texts, and this is a model of images.")
-        return _print_best(predictor, "image", inputs, inputs, top=top)
+        return _print_images(predictor, inputs, top=top, threshold=THRESHOLD if threshold is None else threshold)
     from pipelines.predict_text import TextPredictor
 
     assert isinstance(predictor, TextPredictor)
@@ -43,6 +53,17 @@ def print_answers(
         return _print("text", shown, ["answer"], rows)
     tagged = [" ".join(f"{word}/{tag or '?'}" for word, tag in words) for words in predictor.tags(texts)]
     return _print("text", shown, ["tags"], [(line,) for line in tagged])
+
+
+def _print_images(predictor: ImagePredictor, inputs: Sequence[str], *, top: int, threshold: float) -> None:
+    if predictor.task == "regress":
+        rows = [[f"{value:.4g}" for value in row] for row in predictor.values(inputs)]
+        return _print("image", inputs, predictor.targets, rows)
+    if predictor.task != "multi_label":
+        return _print_best(predictor, "image", inputs, inputs, top=top)
+    labels = predictor.labels(inputs, threshold=threshold)
+    named = [", ".join(f"{name} {share:.1%}" for name, share in row) or "none" for row in labels]
+    _print("image", inputs, [f"labels of {threshold:.0%} or more"], [(line,) for line in named])
 
 
 def _print_best(predictor: Predictor, kind: str, inputs: Sequence, shown: Sequence[str], *, top: int) -> None:

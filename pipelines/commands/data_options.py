@@ -12,7 +12,11 @@ from pipelines.data import AnyData, Images, Series, Tables, Texts
 
 KINDS: Mapping[str, type[AnyData]] = {"images": Images, "texts": Texts, "tables": Tables, "series": Series}
 
-_OPTION = {"columns": "column", "skip_corrupt": "skip-corrupt"}  # where it is not the field's own name
+_OPTION = {
+    "columns": "column",
+    "class_columns": "class-column",
+    "skip_corrupt": "skip-corrupt",
+}  # where it is not the field's own name
 
 
 def _option(help: str, *names: str, kind: str = "") -> Any:
@@ -41,6 +45,14 @@ Flip = Annotated[bool | None, _option("Mirror images while training.", "--flip/-
 Balance = Annotated[bool, _option("Draw each class equally often while training.", "--balance", kind="images")]
 Mixup = Annotated[float | None, _option("Mix images in pairs, by a share from Beta(x, x): 0.2, say.", kind="images")]
 Cutmix = Annotated[float | None, _option("Paste a part of an image into another, as --mixup: 1, say.", kind="images")]
+LabelDelim = Annotated[
+    str | None,
+    _option("An image has several labels: what divides their names in a CSV's cell, such as '|'.", kind="images"),
+]
+ClassColumn = Annotated[
+    list[str] | None,
+    _option("The same by columns of 0 and 1, one a class; one option each.", "--class-column", kind="images"),
+]
 SkipCorrupt = Annotated[bool, _option("Leave out files that cannot be read.", "--skip-corrupt", kind="images")]
 
 TextColumn = Annotated[str | None, _option("The column of texts; text if not given.", kind="texts")]
@@ -57,7 +69,9 @@ Vocabulary = Annotated[int | None, _option("Tokens of a tokenizer that is traine
 
 Target = Annotated[
     list[str] | None,
-    _option("The column to predict (of a series several, one option each).", kind="tables or --series"),
+    _option(
+        "The column to predict (of images or a series several, one option each).", kind="tables, --series or --images"
+    ),
 ]
 Categorical = Annotated[
     list[str] | None, _option("A column of numbers that name categories; one option each.", kind="tables")

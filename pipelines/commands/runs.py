@@ -20,7 +20,10 @@ from rich.table import Table
 
 from pipelines.commands.terminal import out
 
-_SCORES = ("perplexity", "balanced_accuracy", "accuracy", "f1", "macro_f1", "auroc", "exact", "mae", "rmse", "loss")
+_SCORES = (
+    "perplexity", "mean_average_precision", "balanced_accuracy", "accuracy", "f1", "macro_f1", "auroc", "exact", "mae",
+    "rmse", "loss",
+)  # fmt: skip
 _SMALL_IS_GOOD = ("perplexity", "mae", "rmse", "loss")
 
 

@@ -34,7 +34,7 @@ def fit(
     series: options.SeriesSource = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the result.")] = Path("runs/latest"),
     task: Annotated[
-        str | None, typer.Option(help="classify, regress, tag, answer, masked_lm, ...; what the data ask for else.")
+        str | None, typer.Option(help="classify, multi_label, regress, tag, answer, ...; what the data ask for else.")
     ] = None,
     recipe: Annotated[
         str | None,
@@ -76,6 +76,8 @@ def fit(
     mixup: options.Mixup = None,
     cutmix: options.Cutmix = None,
     skip_corrupt: options.SkipCorrupt = False,
+    label_delim: options.LabelDelim = None,
+    class_columns: options.ClassColumn = None,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
     label_column: options.LabelColumn = None,
@@ -104,6 +106,7 @@ def fit(
     label_smoothing: training.LabelSmoothing = None,
     class_weights: training.ClassWeight = None,
     focus: training.Focus = None,
+    positive_weights: training.PositiveWeight = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
 ) -> None:
@@ -118,10 +121,10 @@ def fit(
         {
             "validation": validation, "test": test, "data_dir": data_dir,
             "size": size, "crop": crop, "augment": augment, "flip": flip, "skip_corrupt": skip_corrupt or None,
-            "balance": balance or None, "mixup": mixup, "cutmix": cutmix,
+            "balance": balance or None, "mixup": mixup, "cutmix": cutmix, "label_delim": label_delim,
             "text_column": text_column, "second_column": second_column, "label_column": label_column,
             "length": length, "tokenizer": tokenizer, "vocabulary": vocabulary,
-            "target": target, "categorical": categorical, "ignore": ignore,
+            "class_columns": class_columns, "target": target, "categorical": categorical, "ignore": ignore,
             "columns": columns, "window": window, "horizon": horizon, "stride": stride,
         },
     )  # fmt: skip
@@ -135,7 +138,7 @@ def fit(
             "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
             "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
         },
-        class_weight=class_weights,
+        class_weight=class_weights, positive_weight=positive_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
     )  # fmt: skip
     hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it
@@ -169,14 +172,17 @@ def predict(
         list[str] | None, typer.Option(help="The second text, or the question, to each text; once for each.")
     ] = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 3,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of several labels an image, show those as probable; 0.5 if not given.")
+    ] = None,
     cut: Annotated[bool, typer.Option("--cut", help="Cut texts that are too long, as in training.")] = False,
 ) -> None:
-    """Name what is in images or texts, with a bundle, a SavedModel or a .tflite file."""
+    """Name what is in images or texts, or predict numbers of images, with a bundle, a SavedModel or a .tflite file."""
     import_tensorflow()
     from pipelines.commands.answers import print_answers
     from pipelines.predict import Predictor
 
-    print_answers(Predictor.open(model), inputs, second, top=top, cut=cut)
+    print_answers(Predictor.open(model), inputs, second, top=top, cut=cut, threshold=threshold)
 
 
 def export(

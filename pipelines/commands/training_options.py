@@ -49,6 +49,12 @@ ClassWeight = Annotated[
     list[str] | None,
     _option("balanced, or NAME=WEIGHT, one option each; other classes count 1.", "--class-weights", panel="Loss"),
 ]
+PositiveWeight = Annotated[
+    list[str] | None,
+    _option(
+        "Of several labels: how much it counts to have one; as --class-weights.", "--positive-weights", panel="Loss"
+    ),
+]
 Focus = Annotated[float | None, _option("Of the focal loss; 2 if not given.", panel="Loss")]
 Dropout = Annotated[float | None, _option("Of models that have it: the share that is dropped.", panel="Loss")]
 StochasticDepth = Annotated[
@@ -57,7 +63,11 @@ StochasticDepth = Annotated[
 
 
 def run_options(
-    given: Mapping[str, Any], *, class_weight: Sequence[str] | None, overrides: Mapping[str, Any]
+    given: Mapping[str, Any],
+    *,
+    class_weight: Sequence[str] | None,
+    overrides: Mapping[str, Any],
+    positive_weight: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Fields of Run from the options that are given (not None): its own, those of its Optimization, and the model's.
 
@@ -70,12 +80,13 @@ def run_options(
     return {
         **{name: value for name, value in known.items() if name not in own},
         "optimization": chosen,
-        "class_weights": _class_weights(class_weight or ()),
+        "class_weights": _class_weights("--class-weights", class_weight or ()),
+        "positive_weights": _class_weights("--positive-weights", positive_weight or ()),
         "overrides": {name: value for name, value in overrides.items() if value is not None},
     }
 
 
-def _class_weights(given: Sequence[str]) -> ClassWeights | None:
+def _class_weights(option: str, given: Sequence[str]) -> ClassWeights | None:
     if not given:
         return None
     if list(given) == ["balanced"]:
@@ -88,5 +99,5 @@ def _class_weights(given: Sequence[str]) -> ClassWeights | None:
         except ValueError:
             name = ""
         if not name:
-            raise ValueError(f"--class-weights {text} is neither 'balanced' nor NAME=WEIGHT, such as rare=5.")
+            raise ValueError(f"{option} {text} is neither 'balanced' nor NAME=WEIGHT, such as rare=5.")
     return weights

@@ -6,13 +6,16 @@ import dataclasses
 import functools
 import json
 import typing
+from typing import Any
 
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
 from pipelines.objectives.answering import AnswerScores, answer
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
+from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
@@ -24,11 +27,12 @@ from zoo.core.family import Task
 
 __all__ = ["Objective", "Scores", "find", "of_run", "read_scores"]
 
-_LABELS = {"classify": classify, "tag": tag}
+_LABELS = {"classify": classify, "multi_label": multi_label, "tag": tag}
 _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesDataset)}
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
-    ClassificationScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores, AnswerScores,
+    ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
+    AnswerScores,
 )  # fmt: skip
 
 
@@ -40,23 +44,34 @@ def find(
     label_smoothing: float = 0.0,
     class_weights: ClassWeights | None = None,
     focus: float = FOCUS,
+    positive_weights: ClassWeights | None = None,
 ) -> Objective:
     """The objective of a task on a data set.
 
-    `loss` chooses among those of numbers, or of classes; the other options are of those of classes.
+    `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
+    of binary cross-entropy alone.
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
     found = _usual(task, data, loss)
+    given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
-        for name, value in (("label_smoothing", label_smoothing), ("class_weights", class_weights)):
+        for name, value in given.items():
             if value:
                 raise ValueError(f"{name}={value!r} is for tasks that choose among classes, not for task={task!r}.")
         return found
     kind = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy}.get(loss or "", found.loss)
     weights = None if class_weights is None else weights_of_classes(class_weights, data)
-    options = {"smoothing": label_smoothing, "weights": weights, "focus": focus if loss == "focal" else 0.0}
+    options: dict[str, Any] = {"smoothing": label_smoothing, "weights": weights}
+    options["focus"] = focus if loss == "focal" else 0.0
+    if positive_weights is not None:
+        if kind is not BinaryCrossEntropy:
+            raise ValueError(
+                f"positive_weights={positive_weights!r} is of binary cross-entropy: of task='multi_label', or with "
+                "loss='binary_cross_entropy'. For others there is class_weights."
+            )
+        options["positive"] = weights_of_holding(positive_weights, data)
     if kind is found.loss and not any(options.values()):
         return found
     return dataclasses.replace(found, loss=functools.partial(kind, **options))
@@ -69,6 +84,7 @@ def of_run(run: Run, data: Dataset) -> Objective:
         ValueError: as `find`.
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
+    options["positive_weights"] = run.positive_weights
     return find(run.task or data.task, data, loss=run.loss, **options)
 
 
@@ -78,6 +94,10 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         raise ValueError(f"loss={loss!r} is for the tasks regress and forecast; task={task!r} has a loss of its own.")
     if loss in typing.get_args(ClassLoss) and task in (*_VALUES, "answer"):
         raise ValueError(f"loss={loss!r} is for tasks that choose among classes, not for task={task!r}.")
+    if task == "multi_label" and loss == "cross_entropy":
+        raise ValueError(
+            "loss='cross_entropy' takes one class an example; task='multi_label' has binary_cross_entropy."
+        )
     if task in _LABELS:
         if not data.classes:
             raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")

@@ -34,17 +34,39 @@ def class_weights(given: Literal["balanced"] | Mapping[str, float], data: Datase
     return tuple(float(given.get(name, 1.0)) for name in data.classes)
 
 
+def positive_weights(given: Literal["balanced"] | Mapping[str, float], data: Dataset) -> tuple[float, ...]:
+    """How much it counts that an example has a class, against that it has not, for each class of the data.
+
+    "balanced" is the number of training examples without the class over that of those with it: both count alike then.
+    Classes that are not named count 1.
+
+    Raises:
+        ValueError: as `class_weights`.
+    """
+    if given != "balanced":
+        return class_weights(given, data)
+    counts, examples = _counts(data)
+    return tuple(np.where(counts > 0, (examples - counts) / np.maximum(counts, 1), 1.0).tolist())
+
+
 def _balanced(data: Dataset) -> tuple[float, ...]:
+    counts, _ = _counts(data)
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
+    return tuple(np.where(present, weights, 1.0).tolist())
+
+
+def _counts(data: Dataset) -> tuple[np.ndarray, int]:
+    """How many training examples each class has, and how many there are."""
     labels = _training_labels(data)
-    if labels is None or labels.dtype.kind not in "iub" or labels.ndim > 2:
+    known = labels is not None and (labels.dtype.kind in "iub" if labels.ndim == 1 else labels.ndim == 2)
+    if labels is None or not known:
         raise ValueError(
             "class_weights='balanced' counts the labels of the training examples, and these data do not tell them. "
             "Give weights by name: class_weights={'rare': 5.0}."
         )
     counts = np.bincount(labels, minlength=len(data.classes)) if labels.ndim == 1 else labels.sum(axis=0)
-    present = counts > 0
-    weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
-    return tuple(np.where(present, weights, 1.0).tolist())
+    return counts, len(labels)
 
 
 def _training_labels(data: Dataset) -> np.ndarray | None:

@@ -63,17 +63,26 @@ class BinaryCrossEntropy(WeightedMean):
     """Of marks (B, ..., classes), 0 to 1, or class numbers (B, ...), and logits (B, ..., classes); a mean over classes.
 
     Each class is a question of its own, so that several can hold, or none. Smoothing, weights and focus are as in
-    CrossEntropy; a mark of 0 or 1 is smoothed toward a half.
+    CrossEntropy; a mark of 0 or 1 is smoothed toward a half. `positive` (classes) multiply the part of a class that
+    holds, against that of one that does not.
     """
 
-    def __init__(self, *, smoothing: float = 0.0, weights: Sequence[float] | None = None, focus: float = 0.0):
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.0,
+        weights: Sequence[float] | None = None,
+        focus: float = 0.0,
+        positive: Sequence[float] | None = None,
+    ):
         super().__init__("binary_focal" if focus else "binary_cross_entropy")
-        self._smoothing, self._weights, self._focus = smoothing, weights, focus
+        self._smoothing, self._weights, self._focus, self._positive = smoothing, weights, focus, positive
 
     def call(self, y_true, y_pred):
         marks = _smoothed(y_true if is_soft(y_true, y_pred) else _one_hot(y_true, y_pred), self._smoothing, of=2)
         yes, no = ops.log_sigmoid(y_pred), ops.log_sigmoid(-y_pred)
         parts = -marks * yes * _focused(ops.exp(yes), self._focus)
+        parts = parts if self._positive is None else parts * _constant(self._positive, parts)
         parts -= (1 - marks) * no * _focused(ops.exp(no), self._focus)
         return ops.mean(parts if self._weights is None else parts * _constant(self._weights, parts), axis=-1)
 

@@ -211,7 +211,7 @@ def test_without_weights_the_loss_is_that_of_keras():
     [
         ("masked_lm", {"vocabulary": Vocabulary(SIZE, 0)}, "no mask token"),
         ("seq2seq", {"vocabulary": Vocabulary(SIZE, 0)}, "no token with which a decoder begins"),
-        ("features", {}, "has nothing to train on. Tasks that do: classify, tag, regress"),
+        ("features", {}, "has nothing to train on. Tasks that do: classify, multi_label, tag, regress"),
         ("regress", {}, "cannot be trained on these data, which are for task='regress'"),
     ],
 )

@@ -202,6 +202,7 @@ def test_the_options_of_the_command_become_fields_of_a_run():
         "label_smoothing": 0.1,
         "optimization": Optimization(optimizer="sgd", ema=0.99),
         "class_weights": {"rare": 5.0, "a=b": 2.5},
+        "positive_weights": None,
         "overrides": {"dropout": 0.2},
     }
     usual = run_options({}, class_weight=None, overrides={})

@@ -156,7 +156,7 @@ def test_a_changed_tokenizer_is_refused(finished, tmp_path):
         ({"task": "regress"}, "regress"),
         ({"loss": "mae"}, "loss='mae' is for the tasks regress and forecast"),
         ({"data": Tables("iris"), "task": "seq2seq"}, "seq2seq"),
-        ({"data": Images("digits"), "task": "tag"}, "task='tag' cannot be trained on labelled images"),
+        ({"data": Images("digits"), "task": "tag"}, "task='tag' is none of images; those are classify"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_and_leaves_no_folder(changes, message, tmp_path):

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
     from zoo.weights.dialect import Dialect
 
-Task = Literal["classify", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast"]
-CLASSED: tuple[Task, ...] = ("classify", "tag")  # the tasks with a number of classes to choose
+Task = Literal[
+    "classify", "multi_label", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast"
+]  # fmt: skip
+CLASSED: tuple[Task, ...] = ("classify", "multi_label", "tag")  # the tasks with a number of classes to choose
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -69,17 +71,17 @@ class HubMatch:
 class Family:
     """A named set of architectures that share one graph-building function.
 
-    `build(config, *, task, classes, name)` is pure. `conventions` names the Config fields that
-    belong to a checkpoint rather than to the architecture (padding, epsilon, pixels):
-    `create(name, weights=directory)` takes them from the checkpoint. `from_hub` turns a Hub
-    config.json and the shapes of the tensors beside it into a HubMatch, or None if it is another
-    family's.
+    `build(config, *, task, classes, name)` is pure. It is asked for "classify" where the task is "multi_label", and
+    where it is "regress" of a Config without a `target`: the graph is the same up to the logits. `conventions` names
+    the Config fields that belong to a checkpoint rather than to the architecture (padding, epsilon, pixels):
+    `create(name, weights=directory)` takes them from the checkpoint. `from_hub` turns a Hub config.json and the shapes
+    of the tensors beside it into a HubMatch, or None if it is another family's.
     """
 
     paper: str
     build: Callable[..., keras.Model]
     variants: Mapping[str, Any]
-    tasks: tuple[Task, ...] = ("classify", "features")
+    tasks: tuple[Task, ...] = ("classify", "multi_label", "regress", "features")
     classes: int = 1000
     conventions: tuple[str, ...] = ("pixels",)
     dialects: Mapping[str, Dialect] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import functools
 import importlib
 import pkgutil
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from zoo.core.family import Family, Pixels, Task
+    from zoo.layers.scale import Scale
 
 
 def families() -> tuple[str, ...]:
@@ -86,8 +87,9 @@ def create(
 ) -> keras.Model:
     """A model by name; with random weights unless `weights` names published ones.
 
-    Image models take (B, H, W, 3) RGB 0..255 and give logits (B, classes), or, for
-    task="features", the last feature map (B, h, w, C) or tokens (B, T, D).
+    Image models take (B, H, W, 3) RGB 0..255 and give logits (B, classes), for task="multi_label" a yes or no of each
+    class by its sigmoid; or, for task="regress", the numbers that `target`, a zoo.layers.scale.Scale, names, in their
+    own units; or, for task="features", the last feature map (B, h, w, C) or tokens (B, T, D).
 
     Published weights fit other images than those of their training: another `size`, for which
     tables of positions are resized, and another number of `channels`, for which the first kernel is
@@ -106,6 +108,10 @@ def create(
         WeightsMismatch: the checkpoint does not fit; nothing was loaded.
     """
     family = find_family(name)
+    if task == "regress" and regresses_by_logits(family, family.variants[name]):
+        target = overrides.pop("target", None)
+        make = functools.partial(create, name, weights=weights, size=size, **overrides)
+        return regression(make, target, classes=classes)
     config = configure(family.variants[name], size=size, **overrides)
     if weights is None:
         return build(family, config, name=name, task=task, classes=classes)
@@ -150,12 +156,36 @@ def build(family: Family, config: Any, *, name: str, task: Task | None, classes:
     task = task or family.tasks[0]
     if task not in family.tasks:
         raise ValueError(f"{name!r} has no task {task!r}. It has: {', '.join(family.tasks)}.")
+    if task == "regress" and regresses_by_logits(family, config):
+        return regression(functools.partial(build, family, config, name=name), None, classes=classes)
     if classes is not None and task not in (*CLASSED, "features"):
         raise ValueError(f"task={task!r} has no classes= to choose; it is for {' and '.join(CLASSED)}.")
     classes = family.classes if classes is None else classes
     if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= 1_000_000:
         raise ValueError(f"classes={classes!r} must be a whole number between 1 and 1,000,000.")
-    return family.build(config, task=task, classes=classes, name=name)
+    return family.build(config, task="classify" if task == "multi_label" else task, classes=classes, name=name)
+
+
+def regresses_by_logits(family: Family, config: Any) -> bool:
+    """Whether a family knows of "classify" alone, whose logits become the numbers of "regress"."""
+    return "regress" in family.tasks and not any(field.name == "target" for field in dataclasses.fields(config))
+
+
+def regression(make: Callable[..., keras.Model], target: Scale | None, *, classes: int | None) -> keras.Model:
+    """A model of the numbers that `target` names, from what makes one by its task and classes.
+
+    Raises:
+        ValueError: classes are given, or the target is no Scale.
+    """
+    from zoo.layers.scale import UNIT, Scale, in_units
+
+    target = UNIT if target is None else target
+    if classes is not None or not isinstance(target, Scale):
+        raise ValueError(
+            f"task='regress' takes target=Scale(names, mean, std) of zoo.layers.scale, one number each for what is to "
+            f"be predicted; got target={target!r:.60} and classes={classes}."
+        )
+    return in_units(make(task="classify", classes=len(target.names)), target)
 
 
 def configure(config: Any, *, size: int | tuple[int, int] | None = None, **overrides: Any) -> Any:

@@ -75,7 +75,29 @@ class Restore(layers.Layer):
         return {**super().get_config(), "scale": asdict(self.scale)}
 
 
-def value_head(x, scale: Scale, *, regularizer: keras.regularizers.Regularizer | None = None):
+def in_units(model: keras.Model, scale: Scale) -> keras.Model:
+    """A model of logits (B, columns) as one of numbers in the units of the data, its layers shared.
+
+    Of a dict of logits, such as that of a model with auxiliary classifiers, each becomes such numbers.
+    """
+
+    def restored(logits: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        return Restore(scale, name="head_units" if name == "logits" else f"head_{name}_units")(logits)
+
+    if not isinstance(model.output, Mapping):
+        return keras.Model(model.input, restored(model.output, "logits"), name=model.name)
+    outputs = {name: restored(logits, name) for name, logits in model.output.items()}
+    return type(model)(model.input, outputs, name=model.name)
+
+
+def scale_of(model: keras.Model) -> Scale | None:
+    """What a model's numbers are called and measured in; None if it gives no such numbers."""
+    return next((layer.scale for layer in model.layers if isinstance(layer, Restore)), None)
+
+
+def value_head(
+    x: keras.KerasTensor, scale: Scale, *, regularizer: keras.regularizers.Regularizer | None = None
+) -> keras.KerasTensor:
     """Numbers in the units of the data, float32 whatever the precision of the model: (B, D) -> (B, columns)."""
     x = layers.Dense(len(scale.names), kernel_regularizer=regularizer, dtype="float32", name="head_logits")(x)
     return Restore(scale, name="head_units")(x)

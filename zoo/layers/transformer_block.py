@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from zoo.layers.attention import Attention
+from zoo.layers.regularization import StochasticDepth
 from zoo.weights.dialect import Rule, third
 from zoo.weights.hub_text import HUB_ACTIVATIONS as HUB_ACTIVATIONS
 from zoo.weights.hub_text import Activation as Activation
@@ -51,8 +52,9 @@ class TransformerBlock(layers.Layer):
     (BERT). With `cross`, attention to a context (B, S, C) comes between the two. `gated` multiplies the
     activation with another projection, `mlp_gate` (T5 1.1). `norm` is "layer" or "rms"; `bias` is that of
     all dense layers, `qkv_bias` that of query, key and value where it differs. `mlp_dropout` is that of what
-    `mlp_down` takes. `padding_mask` is (B, T) and `context_mask` (B, S), 1 = token. The other options are those of
-    Attention.
+    `mlp_down` takes, `stochastic_depth` the share of examples that skip attention, and of those that skip the
+    MLP, in training. `padding_mask` is (B, T) and `context_mask` (B, S), 1 = token. The other options are those
+    of Attention.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class TransformerBlock(layers.Layer):
         head_width=None,
         scaled=True,
         mask_value=-1e9,
+        stochastic_depth=0.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -86,6 +89,7 @@ class TransformerBlock(layers.Layer):
         self.activation, self.epsilon, self.dropout_rate = activation, epsilon, dropout
         self.mlp_dropout_rate, self.bias, self.qkv_bias = mlp_dropout, bias, qkv_bias
         self.head_width, self.scaled, self.mask_value = head_width, scaled, mask_value
+        self.stochastic_depth = stochastic_depth
 
     def build(self, x_shape, context_shape=None):
         self.attention_norm = self._norm("attention_norm", x_shape)
@@ -102,6 +106,9 @@ class TransformerBlock(layers.Layer):
         self.mlp_down = self._dense("mlp_down", x_shape[-1], (*x_shape[:-1], self.mlp_width))
         self.dropout = layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         self.mlp_dropout = layers.Dropout(self.mlp_dropout_rate, dtype=self.dtype_policy, name="mlp_dropout")
+        if self.stochastic_depth:
+            self.skipped = StochasticDepth(self.stochastic_depth, dtype=self.dtype_policy, name="skipped")
+            self.skipped.build(x_shape)
 
     def _norm(self, name, shape):
         norm = _NORMS[self.norm](epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
@@ -193,9 +200,9 @@ class TransformerBlock(layers.Layer):
         return self._residual(x, self.mlp, self.mlp_norm, False), *new
 
     def _residual(self, x, function, norm, training):
-        if self.pre_norm:
-            return x + self.dropout(function(norm(x)), training=training)
-        return norm(x + self.dropout(function(x), training=training))
+        branch = self.dropout(function(norm(x) if self.pre_norm else x), training=training)
+        x = x + (self.skipped(branch, training=training) if self.stochastic_depth else branch)
+        return x if self.pre_norm else norm(x)
 
     def compute_output_shape(self, shape, *_, **__):
         return shape
@@ -219,6 +226,7 @@ class TransformerBlock(layers.Layer):
             "head_width": self.head_width,
             "scaled": self.scaled,
             "mask_value": self.mask_value,
+            "stochastic_depth": self.stochastic_depth,
         }
 
 

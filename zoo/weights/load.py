@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.core.family import CLASSED, Family, HubMatch, Task
-from zoo.core.registry import build, configure, families, load_family
+from zoo.core.registry import build, configure, families, load_family, regresses_by_logits, regression
 from zoo.core.skeleton import materialize, skeleton
 from zoo.weights import hub
 from zoo.weights.adapt import adapters
@@ -103,13 +103,32 @@ def from_hub(uri: str | Path, *, task: Task | None, classes: int | None, overrid
         family = load_family(member)
         match = checkpoint.match(family)
         if match is not None:
-            return _load(
-                family, Request(match.variant, match.config, task or match.task, classes, overrides), checkpoint
-            )
+            return _matched(family, match, checkpoint, task=task, classes=classes, overrides=overrides)
     said = {key: config[key] for key in ("architecture", "model_type", "architectures") if key in config}
     raise CheckpointError(
         f"'{folder}': config.json describes {short(said) if said else 'no architecture'}, which no family here knows."
     )
+
+
+def _matched(
+    family: Family,
+    match: HubMatch,
+    checkpoint: Checkpoint,
+    *,
+    task: Task | None,
+    classes: int | None,
+    overrides: Mapping[str, Any],
+) -> keras.Model:
+    """The model that config.json describes, for a task of the user's choice."""
+
+    def make(*, task: Task, classes: int | None) -> keras.Model:
+        return _load(family, Request(match.variant, match.config, task, classes, options), checkpoint)
+
+    if task == "regress" and regresses_by_logits(family, match.config):
+        options = {name: value for name, value in overrides.items() if name != "target"}
+        return regression(make, overrides.get("target"), classes=classes)
+    options = dict(overrides)
+    return make(task=task or match.task, classes=classes)
 
 
 def _open(family: Family, name: str, weights: str | Path | keras.Model) -> Checkpoint:
