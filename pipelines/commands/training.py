@@ -139,9 +139,9 @@ def fit(
     given = training.run_options(
         {
             "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
-            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2, "save_steps": save_steps,
-            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
-            "teacher": teacher, "teacher_weights": teacher_weights, "temperature": temperature,
+            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2, "task": task,
+            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "save_steps": save_steps,
+            "teacher": teacher, "teacher_weights": teacher_weights, "temperature": temperature, "loss": loss,
             "label_share": label_share, "features": feature_pairs or features, "feature_weight": feature_weight,
         },
         class_weight=class_weights,
