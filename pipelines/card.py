@@ -109,7 +109,7 @@ def _teacher(run: Run, info: dict[str, Any]) -> list[str]:
     )
     lines = [f"Teacher: {told} of {known['parameters']:,} weights; {run.distillation.summary()}."]
     lines += [f"Features compared (student=teacher): {', '.join(known['pairs'])}."] if known["pairs"] else []
-    lines += [f"In its own test, of the teacher: {known['score']}"] if known["score"] else []
+    lines += [f"The teacher's own test: {known['score']}"] if known["score"] else []
     if "agreement" in known:
         lines.append(f"On the test {run.data.unit} {known['agreement']:.2%} of the answers are the teacher's.")
     if "teacher_mae" in known:

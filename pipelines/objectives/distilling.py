@@ -1,8 +1,10 @@
 """What a student has yet to learn of its teacher: the distance of their answers, and of their features.
 
-keras.distillation has the same terms (LogitsDistillation, FeatureDistillation), but no weights of examples and tokens,
-and a divergence of clipped probabilities: where a student gives a class less than 1e-7 it learns nothing. Its Distiller
-calls the student twice a step where there are features. So these are our own; for logits of usual size they are equal.
+keras.distillation has the same terms, and these are our own for what is wrong with them in Keras 3.15. By default, or
+with any loss given by name, LogitsDistillation takes the logits themselves for probabilities: no softmax, no T**2. With
+the object KLDivergence() it is right, but clips probabilities: of a class to which the student gives less than 1e-7 it
+learns nothing. No loss there knows weights of examples or tokens, and the Distiller calls the student twice a step
+where there are features. FeatureDistillation is right, of features of one shape.
 """
 
 from __future__ import annotations
