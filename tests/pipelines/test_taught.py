@@ -184,7 +184,12 @@ def test_padding_counts_in_no_feature(of_tokens):
     ("student", "teacher", "pairs"),
     [
         (("resnet18", {"size": 32, "width": 8}), ("vit_tiny16", {"size": 48, "width": 16, "heads": 2, "depth": 3}), 3),
-        (("vit_tiny16", {"size": 32, "width": 16, "heads": 2, "depth": 2}), ("resnet18", {"size": 32, "width": 8}), 2),
+        pytest.param(
+            ("vit_tiny16", {"size": 32, "width": 16, "heads": 2, "depth": 2}),
+            ("resnet18", {"size": 32, "width": 8}),
+            2,
+            marks=pytest.mark.slow,
+        ),
         (("mlp", {"size": 32, "widths": (8,)}), ("cnn", {"size": 32}), 1),
     ],
 )
@@ -265,6 +270,7 @@ def test_it_goes_on_from_any_step_to_the_same_weights(tmp_path):
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_found_on_a_copy_that_is_taught_too():
     model = taught(toy.model(), toy.model(), label_share=0.0)
     before = model.get_weights()
