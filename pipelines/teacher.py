@@ -194,7 +194,7 @@ def _other_split(known: Bundle, run: Run) -> str | None:
     ours, theirs = ([getattr(each.data, part, None) for part in parts] for each in (run, known.run))
     if ours != theirs:
         return "was trained on another part of the same data"
-    undivided = any(value is None for value in ours[:3]) and not isinstance(run.data, Series)
+    undivided = any(value is None for value in ours[1:3]) and not isinstance(run.data, Series)
     if undivided and known.run.seed != run.seed:
         return f"was trained with seed {known.run.seed}, so perhaps on examples that the student is tested on"
     return None

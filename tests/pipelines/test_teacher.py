@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import zoo
 from pipelines import bundle
 from pipelines.checkpoints import Checkpoints
 from pipelines.datasets import load
 from pipelines.distillation import Distillation
 from pipelines.recipes import RECIPES, distill, from_scratch
 from pipelines.run import Run, Tables, Texts
+from pipelines.teacher import learner
 from pipelines.train import CHECKPOINTS, resume, train
 from tests.pipelines import small
 
@@ -129,6 +132,20 @@ def test_a_teacher_of_another_kind_of_data_is_refused(teacher, tmp_path):
         train(run, progress=False)
 
 
+def test_a_published_teacher_needs_the_same_head(tmp_path):
+    asked = Distillation("mobilenet_v2", weights="bundled")
+    run = small.quick(tmp_path / "run", distillation=asked)
+    with pytest.raises(ValueError, match="tells 1000 classes apart, and 'digits' has 10"):
+        train(run, progress=False)
+    model = zoo.create("resnet18", size=16, depths=(1,), width=8, classes=1000)
+    data = SimpleNamespace(task="classify", classes=tuple(map(str, range(1000))))
+    made = learner(model, run, data)
+    assert made.lesson.answers.count_params() == 3_504_872
+    answer = made.lesson.answer(np.zeros((1, 16, 16, 3), "float32"))["answer"]
+    wanted = zoo.create("mobilenet_v2", weights="bundled")(np.zeros((1, 224, 224, 3), "float32"))
+    np.testing.assert_allclose(answer, wanted, atol=1e-5)
+
+
 def test_a_run_cannot_be_written_over_its_teacher(teacher):
     for out in (teacher, teacher.parent):
         with pytest.raises(ValueError, match="which the run is to write anew"):
@@ -137,8 +154,6 @@ def test_a_run_cannot_be_written_over_its_teacher(teacher):
 
 
 def _learner(out, teacher):
-    from pipelines.teacher import learner
-
     run = student(out, teacher)
     data = load(run)
     return learner(bundle.load(teacher).load_model(), run, data)
