@@ -30,7 +30,8 @@ class Distillation:
     for the truth. With `features` there is added `feature_weight` times the mean squared distance between a learned
     linear projection of the output of a group of the student's layers and that of a group of the teacher's, the mean
     over all pairs; the teacher's is standardized over its channels at each place (https://arxiv.org/abs/2205.14141).
-    The projections are no part of the student. Validation and test look at labels alone.
+    The projections are no part of the student. Validation leaves the features out: the best epoch is that of the
+    lowest loss of labels and answers. The test looks at labels alone.
 
     `teacher` is the folder of a finished run on the same classes; or a checkpoint with a config.json and the same head,
     hf://org/repo or a folder; or a variant's name, and `weights` one of its tags, a URI or a path.

@@ -50,7 +50,7 @@ class Lesson:
 class Taught(keras.Model):
     """A functional model that gives {"answer": the student's, "0": projected features, ...}, and learns a lesson.
 
-    Its loss in training is that of Distillation, in evaluation that of the labels alone. The metric is "agreement", the
+    Its loss is that of Distillation, in evaluation without the features. The metric is "agreement", the
     share of answers that are the teacher's too, or, of numbers, "teacher_mae".
     """
 
@@ -72,19 +72,17 @@ class Taught(keras.Model):
         return isinstance(getattr(self, "loss", None), Deviation)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of a batch: of labels, and in training of the teacher's answers and features too."""
+        """The loss of a batch: of labels and the teacher's answers, and in training of its features too."""
         answer, lesson = y_pred["answer"], self.lesson
         taught = lesson.answer(x)
         metric = self._apart if self._of_numbers else self._alike
         metric.update_state(None, _likeness(self.loss, y, taught["answer"], answer), sample_weight)
-        if not training:
-            return super().compute_loss(x, y, answer, sample_weight, training)
         total = tf.zeros(())
         if lesson.label_share:
             total += lesson.label_share * super().compute_loss(x, y, answer, sample_weight, training)
         if lesson.label_share < 1:
             total += (1 - lesson.label_share) * self._divergence(y, taught["answer"], answer, sample_weight)
-        if lesson.pairs:
+        if lesson.pairs and training:
             distances = [
                 distance(pair, taught[str(number)], y_pred[str(number)], x, sample_weight)
                 for number, pair in enumerate(lesson.pairs)

@@ -35,7 +35,7 @@ def student(out, teacher, **changes) -> Run:
     values = {
         "data": WINE,
         "phases": distill(epochs=12, learning_rate=2e-2),
-        "overrides": {"widths": (8,)},
+        "overrides": {"widths": [8]},
         "distillation": Distillation(teacher, features=True),
     }
     return Run("mlp", out=out, **{**values, **changes})
@@ -140,7 +140,6 @@ def test_a_published_teacher_needs_the_same_head(tmp_path):
     model = zoo.create("resnet18", size=16, depths=(1,), width=8, classes=1000)
     data = SimpleNamespace(task="classify", classes=tuple(map(str, range(1000))))
     made = learner(model, run, data)
-    assert made.lesson.answers.count_params() == 3_504_872
     answer = made.lesson.answer(np.zeros((1, 16, 16, 3), "float32"))["answer"]
     wanted = zoo.create("mobilenet_v2", weights="bundled")(np.zeros((1, 224, 224, 3), "float32"))
     np.testing.assert_allclose(answer, wanted, atol=1e-5)
