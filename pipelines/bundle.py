@@ -8,7 +8,7 @@ import importlib
 import json
 import pkgutil
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,15 @@ def prepare(run: Run, data: Dataset) -> None:
 
 
 def save(
-    model: keras.Model, run: Run, data: Dataset, *, task: Task, history: History, scores: Scores | None, devices: str
+    model: keras.Model,
+    run: Run,
+    data: Dataset,
+    *,
+    task: Task,
+    history: History,
+    scores: Scores | None,
+    devices: str,
+    teacher: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write the result of a run into `run.out`; bundle.json comes last, so that what has one is whole."""
     out = run.out
@@ -122,6 +130,7 @@ def save(
         "best": dataclasses.asdict(history.best) if history.best else None,
         "hardware": devices,
         "keras": keras.version(),
+        **({"teacher": teacher} if teacher else {}),
     }
     write_text(out / "bundle.json", json.dumps(info, indent=2) + "\n")
     return complete(out)

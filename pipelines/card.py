@@ -94,7 +94,7 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     augmentation = f"; augmentation `{run.data.augment}`" if isinstance(run.data, Images) else ""
     loss = f"; loss `{run.loss}`" if run.loss else ""
     lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}."]
-    lines += [f"Optimizer: {run.optimization.summary()}.", ""]
+    lines += [f"Optimizer: {run.optimization.summary()}.", *_teacher(run, info), ""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
@@ -102,6 +102,27 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     if best:
         lines.append(f"\nKept: the weights of phase {best['phase']}, epoch {best['epoch']}.")
     return "\n".join(lines) + "\n"
+
+
+def _teacher(run: Run, info: dict[str, Any]) -> list[str]:
+    """Who taught the model, how, and how alike they are."""
+    known = info.get("teacher")
+    if run.distillation is None or known is None:
+        return []
+    told = f"`{run.distillation.teacher}`" + (
+        f", a `{known['name']}`" if known["name"] != run.distillation.teacher else ""
+    )
+    lines = [f"Teacher: {told} of {known['parameters']:,} weights; {run.distillation.summary()}."]
+    lines += [f"Features compared (student=teacher): {', '.join(known['pairs'])}."] if known["pairs"] else []
+    lines += [f"The teacher's own test: {known['score']}"] if known["score"] else []
+    if "agreement" in known:
+        lines.append(f"On the test {run.data.unit} {known['agreement']:.2%} of the answers are the teacher's.")
+    if "teacher_mae" in known:
+        lines.append(
+            f"On the test {run.data.unit} the answers differ by {known['teacher_mae']:.4g} from the teacher's."
+        )
+    lines += [f"Note: the teacher {known['split']}, so that the test may flatter."] if known["split"] else []
+    return lines
 
 
 def _scores(path: Path, run: Run) -> str:

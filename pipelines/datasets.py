@@ -124,9 +124,9 @@ def load(run: Run, *, folder: Path | None = None) -> Dataset:
 
             return images.load(run.data, task=run.task, seed=run.seed)
         case Texts():
-            from pipelines import texts
+            from pipelines import distillation, texts
 
-            data, weights = run.data, run.weights
+            data, weights = distillation.with_tokenizer(run.data, run), run.weights
             if folder is not None:
                 data, weights = dataclasses.replace(data, tokenizer=str(folder / "tokenizer.json")), None
             return texts.load(data, task=run.task, model=run.model, weights=weights, seed=run.seed)

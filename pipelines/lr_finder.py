@@ -26,6 +26,7 @@ from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.pictures import figure
 from pipelines.optimization import USUAL, Optimization
 from pipelines.run import Phase
+from pipelines.taught import Taught
 from pipelines.tensorboard import optimizer_of
 
 _EVERYTHING = Phase(1, 1.0, unfreeze="all", batch_norm="train")
@@ -108,6 +109,8 @@ def find_learning_rate(
     rates = start * (end / start) ** (np.arange(steps) / (steps - 1))
     with _same_random_numbers(), model.distribute_strategy.scope():
         copy = keras.models.clone_model(model)
+        if isinstance(model, Taught) and isinstance(copy, Taught):
+            copy.learn(model.lesson)
         for own, theirs in zip(copy.variables, model.variables, strict=True):
             own.assign(theirs)  # the states of random generators among them
         groups_of_copy = _groups_of_copy(find_groups(model, groups), model, copy)

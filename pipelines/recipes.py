@@ -48,6 +48,12 @@ def lora(*, epochs: int = 5, learning_rate: float = 1e-3, rank: int = 8, mlp: bo
     return (Phase(epochs, learning_rate, unfreeze="all", lora=rank, lora_mlp=mlp),)
 
 
+def distill(*, epochs: int = 20, learning_rate: float = 1e-3, layer_decay: float = 1.0) -> tuple[Phase, ...]:
+    """Train everything toward the answers of the teacher that Run(distillation=...) names, from any weights."""
+    return (Phase(epochs, learning_rate, unfreeze="all", layer_decay=layer_decay, batch_norm="train"),)
+
+
 RECIPES: Mapping[str, Callable[..., tuple[Phase, ...]]] = {
-    recipe.__name__: recipe for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch, lora)
+    recipe.__name__: recipe
+    for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch, lora, distill)
 }

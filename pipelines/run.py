@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines.data import AnyData, Augmentation, Images, Series, Tables, Texts, ValueLoss, check_choice
+from pipelines.distillation import Distillation
 from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Hardware", "Images", "Optimization", "Phase", "Run", "Series", "Tables", "Texts",
+    "AnyData", "Augmentation", "Distillation", "Hardware", "Images", "Optimization", "Phase", "Run", "Series", "Tables",
+    "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -109,6 +111,7 @@ class Run:
     class_weights: ClassWeights | None = None  # "balanced" by the training examples, or by name; others count 1
     focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
     positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
+    distillation: Distillation | None = None  # who teaches the model, if anyone does
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -176,6 +179,8 @@ class Run:
         values["phases"] = tuple(_from_dict(Phase, phase) for phase in values.get("phases", ()))
         values["hardware"] = _from_dict(Hardware, values.get("hardware", {}))
         values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
+        if values.get("distillation") is not None:
+            values["distillation"] = _from_dict(Distillation, values["distillation"])
         return _from_dict(cls, values)
 
 

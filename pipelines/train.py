@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from pipelines import bundle, datasets, diagnosis, evaluate, hardware, images, objectives, workers
+from pipelines import bundle, datasets, diagnosis, evaluate, hardware, images, objectives, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
@@ -156,10 +156,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     found = Checkpoints(folder / CHECKPOINTS).latest()
     if found is None:
         return _carry_out(run, datasets.load(run), progress=progress)
-    data = datasets.load(run, folder=folder)
-    if found.state["data"] != _summary(data):
-        raise ValueError(f"The data of '{folder}' have changed since the run began. Begin it anew: zoo fit --run.")
-    return _carry_out(run, data, resumed=found, progress=progress)
+    return _carry_out(run, datasets.load(run, folder=folder), resumed=found, progress=progress)
 
 
 def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
@@ -171,16 +168,18 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
         model = create(run, data)
-    check_phases(find_groups(model), run.phases)
-    training = data.training_set(model, batch=batch, seed=run.seed)
-    validation = _validation(run, data, objective, model)
+        learner = teacher.learner(model, run, data)
+    check_phases(find_groups(learner), run.phases)
+    training = data.training_set(learner, batch=batch, seed=run.seed)
+    validation = _validation(run, data, objective, learner)
+    about = _about(data, learner, resumed, run.out)
     if resumed is None:
         bundle.prepare(run, data)
     checkpoints = Checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
         remove_partial(run.out)
         history = fit(
-            model,
+            learner,
             run.phases,
             objective.complete(training, seed=run.seed, training=True),
             validation,
@@ -193,13 +192,14 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
             tensorboard=run.out / FOLDER,
             checkpoints=checkpoints,
             resumed=resumed,
-            settings=_settings(run, data, training),
+            settings=_settings(run, data, training, about),
         )
         model = without_auxiliary(model)
         test = len(data.parts["test"]) > 0
         scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
+        taught = teacher.report(learner, run, data, objective)
         devices = hardware.describe(strategy, run.hardware, batch=batch)
-        return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices)
+        return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices, teacher=taught)
 
 
 def _refuse_workers(run: Run) -> None:
@@ -221,7 +221,7 @@ def find_rate(run: Run) -> Found:
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = create(run, data)
+        model = teacher.learner(create(run, data), run, data)
     training = data.training_set(model, batch=batch, seed=run.seed)
     return find_learning_rate(
         model,
@@ -233,12 +233,22 @@ def find_rate(run: Run) -> Found:
     )
 
 
-def _settings(run: Run, data: Dataset, training: Feed) -> Settings:
+def _about(data: Dataset, learner: keras.Model, resumed: Checkpoint | None, out: Path) -> dict[str, Any]:
+    """What a run's data and teacher are known by; others than it began with are refused."""
+    about = _summary(data) | teacher.identity(learner)
+    known = about if resumed is None else resumed.state["data"]
+    if known != about:
+        what = "teacher has" if known.get("teacher") != about.get("teacher") else "data have"
+        raise ValueError(f"The {what} changed since the run in '{out}' began. Begin it anew: zoo fit --run.")
+    return about
+
+
+def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any]) -> Settings:
     return Settings(
         optimization=run.optimization,
         accumulate=run.hardware.accumulate,
         save_steps=run.save_steps,
-        about=_summary(data),
+        about=about,
         names=lambda number: _names(data, training, number),
     )
 

@@ -39,7 +39,8 @@ def fit(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(RECIPES)}; progressive_unfreezing if not given, or, without weights, from_scratch."
+            help=f"{', '.join(RECIPES)}; progressive_unfreezing if not given, or, without weights, from_scratch; "
+            "with a teacher, distill."
         ),
     ] = None,
     weights: Annotated[
@@ -107,6 +108,13 @@ def fit(
     class_weights: training.ClassWeight = None,
     focus: training.Focus = None,
     positive_weights: training.PositiveWeight = None,
+    teacher: training.Teacher = None,
+    teacher_weights: training.TeacherWeights = None,
+    temperature: training.Temperature = None,
+    label_share: training.LabelShare = None,
+    features: training.Features = None,
+    feature_pairs: training.FeaturePair = None,
+    feature_weight: training.FeatureWeight = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
 ) -> None:
@@ -114,8 +122,7 @@ def fit(
     from pipelines.run import Hardware, Run
 
     if run_file is not None:
-        run = dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
-        return _train(run, overwrite=overwrite)
+        return _train(_again(run_file, output), overwrite=overwrite)
     data = options.data(
         {"images": images, "texts": texts, "tables": tables, "series": series},
         {
@@ -131,26 +138,27 @@ def fit(
     if model is None:
         raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
     weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
-    usual = "progressive_unfreezing" if weights or "/" in model else "from_scratch"
+    recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     given = training.run_options(
         {
             "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
-            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
-            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
+            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2, "task": task,
+            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "save_steps": save_steps,
+            "teacher": teacher, "teacher_weights": teacher_weights, "temperature": temperature, "loss": loss,
+            "label_share": label_share, "features": feature_pairs or features, "feature_weight": feature_weight,
         },
         class_weight=class_weights, positive_weight=positive_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
     )  # fmt: skip
-    hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it
     run = Run(
-        model, data, _phases(recipe or usual, epochs, learning_rate, warmup), output,
-        weights=weights, hardware=hardware, batch=batch, seed=seed, save_steps=save_steps, **given,
+        model, data, _phases(recipe, epochs, learning_rate, warmup), output, weights=weights, batch=batch, seed=seed,
+        hardware=Hardware(precision=precision, accumulate=accumulate), **given,  # type: ignore[arg-type]
     )  # fmt: skip
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
         raise ValueError("--find-learning-rate and --learning-rate both say the peak rate. Give one of them.")
-    return _train_at_found_rate(run, lambda rate: _phases(recipe or usual, epochs, rate, warmup), overwrite=overwrite)
+    return _train_at_found_rate(run, lambda rate: _phases(recipe, epochs, rate, warmup), overwrite=overwrite)
 
 
 def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
@@ -252,6 +260,13 @@ def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
     if bundle.scores:
         _print_scores(bundle.scores, bundle.run.data.unit)
     out.print(f"The model is in [bold]{bundle.path}[/]. Next: zoo export {bundle.path}", soft_wrap=True)
+
+
+def _again(run_file: Path, output: Path) -> Run:
+    """The run that a run.json says, into another folder."""
+    from pipelines.run import Run
+
+    return dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
 
 
 def _phases(recipe: str, epochs: int | None, learning_rate: float | None, warmup: float | None = None):

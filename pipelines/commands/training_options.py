@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines import optimization
+from pipelines import distillation, optimization
 from pipelines.run import ClassWeights
+
+_OF_TEACHER = ("teacher", "teacher_weights", "temperature", "label_share", "features", "feature_weight")
 
 
 def _option(help: str, *names: str, panel: str = "Optimization") -> Any:
@@ -61,6 +63,41 @@ StochasticDepth = Annotated[
     float | None, _option("Of models that have it: the share of images that skip the last block.", panel="Loss")
 ]
 
+_TEACHING = "Teacher"
+Teacher = Annotated[
+    str | None,
+    _option("A finished run to learn from, or a checkpoint or a model's name with the same head.", panel=_TEACHING),
+]
+TeacherWeights = Annotated[
+    str | None, _option("Of a teacher that is a model's name: a tag, a URI or a path.", panel=_TEACHING)
+]
+Temperature = Annotated[
+    float | None, _option(f"That softens both answers; {distillation.TEMPERATURE:g} if not given.", panel=_TEACHING)
+]
+LabelShare = Annotated[
+    float | None,
+    _option(f"Of the labels in the loss; {distillation.LABEL_SHARE:g} if not given.", panel=_TEACHING),
+]
+Features = Annotated[
+    bool | None, _option("Learn the teacher's features too, at like depths.", "--features", panel=_TEACHING)
+]
+FeaturePair = Annotated[
+    list[str] | None,
+    _option("Which features: GROUP=GROUP, the student's first, one option each.", "--feature-pair", panel=_TEACHING),
+]
+FeatureWeight = Annotated[float | None, _option("Of their distance in the loss; 1 if not given.", panel=_TEACHING)]
+
+
+def recipe(asked: str | None, *, pretrained: bool, taught: bool) -> str:
+    """The recipe that is asked for, or the usual one.
+
+    Raises:
+        ValueError: it is that of a teacher, and there is none.
+    """
+    if asked == "distill" and not taught:
+        raise ValueError("--recipe distill needs a teacher: --teacher FOLDER, a finished run on the same classes.")
+    return asked or ("distill" if taught else "progressive_unfreezing" if pretrained else "from_scratch")
+
 
 def run_options(
     given: Mapping[str, Any],
@@ -69,21 +106,38 @@ def run_options(
     overrides: Mapping[str, Any],
     positive_weight: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Fields of Run from the options that are given (not None): its own, those of its Optimization, and the model's.
+    """Fields of Run from the options that are given (not None): its own, those of its parts, and the model's.
 
     Raises:
-        ValueError: an optimization that makes no sense, or a class weight that is none.
+        ValueError: an optimization or a distillation that makes no sense, or a class weight that is none.
     """
     known = {name: value for name, value in given.items() if value is not None}
     own = {field.name for field in dataclasses.fields(optimization.Optimization)}
     chosen = optimization.Optimization(**{name: value for name, value in known.items() if name in own})
+    taught = {name: known.pop(name) for name in _OF_TEACHER if name in known}
     return {
         **{name: value for name, value in known.items() if name not in own},
         "optimization": chosen,
         "class_weights": _class_weights("--class-weights", class_weight or ()),
         "positive_weights": _class_weights("--positive-weights", positive_weight or ()),
+        "distillation": _distillation(taught),
         "overrides": {name: value for name, value in overrides.items() if value is not None},
     }
+
+
+def _distillation(given: Mapping[str, Any]) -> distillation.Distillation | None:
+    if not given:
+        return None
+    if "teacher" not in given:
+        name = next(iter(given)).replace("_", "-").replace("features", "features or --feature-pair")
+        raise ValueError(f"--{name} says how a teacher teaches; name one: --teacher FOLDER, a finished run.")
+    values = {name.removeprefix("teacher_"): value for name, value in given.items()}
+    if isinstance(values.get("features"), Sequence):
+        wrong = [text for text in values["features"] if text.count("=") != 1]
+        if wrong:
+            raise ValueError(f"--feature-pair {wrong[0]} is not GROUP=GROUP, the student's first: stage2=stage3.")
+        values["features"] = tuple(tuple(text.split("=")) for text in values["features"])
+    return distillation.Distillation(**values)
 
 
 def _class_weights(option: str, given: Sequence[str]) -> ClassWeights | None:

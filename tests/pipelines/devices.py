@@ -24,6 +24,7 @@ from pipelines.engine import Engine
 from pipelines.hardware import POLICIES, choose_strategy
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.run import Hardware, Precision
+from pipelines.taught import taught
 from tests.pipelines import toy
 from zoo.layers.auxiliary import AuxiliaryModel
 from zoo.layers.convolution import conv_bn
@@ -106,6 +107,12 @@ def regularized() -> keras.Model:
     return keras.Model(image, dense(x))
 
 
+def pupil(model: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
+    """A model that learns the answers and the features of another one like it."""
+    options = {"temperature": 2.0, "label_share": 0.3, "features": True, "feature_weight": 0.5}
+    return lambda: taught(model(), model(), **options)
+
+
 def keras_loss(reduction: str) -> keras.losses.Loss:
     """Keras' own cross-entropy."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
@@ -131,6 +138,10 @@ KINDS = {
     "regularized": Kind(weighted_pictures, regularized),
     "normalized": Kind(pictures, normalized),
     "overflow": Kind(overflowing, plain),
+    "taught": Kind(weighted_pictures, pupil(plain)),
+    "taught_normalized": Kind(pictures, pupil(normalized)),
+    "taught_tokens": Kind(tokens, pupil(tagger)),
+    "taught_ragged": Kind(pictures, pupil(plain), batch=25),
     "ragged": Kind(weighted_pictures, plain, batch=25),
 }
 

@@ -21,15 +21,21 @@ FEW = (
     "tokens/float32/4/norm",
     "normalized/float32/1/none",
     "overflow/float16/1/value",
+    "taught/float32/4/none",
 )
 PRECISIONS, ACCUMULATE, CLIPS = tuple(NOISE), (1, 4), ("none", *program.LIMITS)
 MATRIX = [
     *itertools.product(["plain"], PRECISIONS, ACCUMULATE, CLIPS),
-    *itertools.product(["tokens", "auxiliary", "weighted_mean"], PRECISIONS, ACCUMULATE, ["none"]),
     *itertools.product(
-        ["weighted", "weighted_sum_over_batch", "regularized", "ragged"], ["float32"], ACCUMULATE, ["none"]
+        ["tokens", "auxiliary", "weighted_mean", "taught", "taught_tokens"], PRECISIONS, ACCUMULATE, ["none"]
     ),
-    *itertools.product(["normalized"], PRECISIONS, [1], ["none", "global_norm"]),
+    *itertools.product(
+        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged"],
+        ["float32"],
+        ACCUMULATE,
+        ["none"],
+    ),
+    *itertools.product(["normalized", "taught_normalized"], PRECISIONS, [1], ["none", "global_norm"]),
     *itertools.product(["overflow"], ["float16"], ACCUMULATE, CLIPS),
 ]
 ALL = ["/".join(map(str, case)) for case in MATRIX]

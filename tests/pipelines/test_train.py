@@ -168,7 +168,7 @@ def test_a_run_whose_data_have_changed_is_not_resumed(tmp_path):
     checkpoints = Checkpoints(run.out / "checkpoints")
     bundle.prepare(run, datasets.load(run))
     checkpoints.save({}, {"data": {"classes": ["blue", "green", "red"], "train": 3, "validation": 1, "test": 1}})
-    with pytest.raises(ValueError, match="have changed since the run began"):
+    with pytest.raises(ValueError, match="data have changed since the run"):
         resume(run.out, progress=False)
 
 
