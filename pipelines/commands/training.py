@@ -52,7 +52,7 @@ def fit(
         bool,
         typer.Option("--find-learning-rate", help="Take the peak rate from a short sweep on a copy of the model."),
     ] = False,
-    batch: Annotated[int, typer.Option(help="Examples a step, over all devices.")] = 32,
+    batch: training.Batch = "32",
     accumulate: Annotated[
         int, typer.Option(help="Micro-batches of a device's part of a batch, one after the other.")
     ] = 1,
@@ -101,6 +101,7 @@ def fit(
     l1: training.L1 = None,
     l2: training.L2 = None,
     patience: training.Patience = None,
+    rollbacks: training.Rollbacks = 0,
     label_smoothing: training.LabelSmoothing = None,
     class_weights: training.ClassWeight = None,
     focus: training.Focus = None,
@@ -141,7 +142,8 @@ def fit(
     hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it
     run = Run(
         model, data, _phases(recipe or usual, epochs, learning_rate, warmup), output,
-        weights=weights, hardware=hardware, batch=batch, seed=seed, save_steps=save_steps, **given,
+        weights=weights, hardware=hardware, batch=training.batch_size(batch), seed=seed, save_steps=save_steps,
+        rollbacks=rollbacks, **given,
     )  # fmt: skip
     if not find_rate:
         return _train(run, overwrite=overwrite)
@@ -220,10 +222,11 @@ def _train(run, *, overwrite: bool) -> None:
 
 def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
     import_tensorflow()
-    from pipelines import bundle
+    from pipelines import batch_size, bundle
     from pipelines.train import find_rate
 
     bundle.check_room(run.out, overwrite=overwrite)
+    run = batch_size.settled(run)
     found = find_rate(run)
     out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,10 @@ Ema = Annotated[float | None, _option("Evaluate and keep a moving average of the
 L1 = Annotated[float | None, _option("Times the sum of absolute weights, added to the loss.")]
 L2 = Annotated[float | None, _option("Times the sum of squared weights, added to the loss.")]
 Warmup = Annotated[float | None, _option("Share of each phase's steps in which the rate rises; 0.1 if not given.")]
+Batch = Annotated[str, typer.Option(help="Examples a step, over all devices; auto: the most that fit into memory.")]
+Rollbacks = Annotated[
+    int, _option("How often a loss that is no number leads back to where the epoch began, at half the rate.")
+]
 Patience = Annotated[int | None, _option("Epochs without improvement after which a phase ends; 5 if not given.")]
 
 Loss = Annotated[
@@ -54,6 +58,19 @@ Dropout = Annotated[float | None, _option("Of models that have it: the share tha
 StochasticDepth = Annotated[
     float | None, _option("Of models that have it: the share of images that skip the last block.", panel="Loss")
 ]
+
+
+def batch_size(text: str) -> int | Literal["auto"]:
+    """What --batch says.
+
+    Raises:
+        ValueError: it is neither a number nor auto.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise ValueError(f"--batch {text} is neither a number of examples, such as 32, nor auto.")
+    return int(text)
 
 
 def run_options(
