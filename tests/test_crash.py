@@ -20,7 +20,7 @@ def crash(*arguments: str) -> str:
 
 
 def test_a_run_survives_kills():
-    text = crash("--kills", "2", "--case", "images feature_extraction")
+    text = crash("--kills", "2", "--seed", "40", "--case", "images feature_extraction")
     found = re.search(r"(\d+) of (\d+) runs with (\d+) kills ended with the weights", text)
     assert found and found[1] == found[2] and int(found[3]) >= 2
 

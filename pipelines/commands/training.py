@@ -101,7 +101,7 @@ def fit(
     l1: training.L1 = None,
     l2: training.L2 = None,
     patience: training.Patience = None,
-    rollbacks: training.Rollbacks = 0,
+    rollbacks: training.Rollbacks = None,
     label_smoothing: training.LabelSmoothing = None,
     class_weights: training.ClassWeight = None,
     focus: training.Focus = None,
@@ -134,7 +134,7 @@ def fit(
         {
             "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
             "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
-            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
+            "patience": patience, "rollbacks": rollbacks, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
         },
         class_weight=class_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
@@ -142,8 +142,7 @@ def fit(
     hardware = Hardware(precision=precision, accumulate=accumulate)  # type: ignore[arg-type]  # Hardware checks it
     run = Run(
         model, data, _phases(recipe or usual, epochs, learning_rate, warmup), output,
-        weights=weights, hardware=hardware, batch=training.batch_size(batch), seed=seed, save_steps=save_steps,
-        rollbacks=rollbacks, **given,
+        weights=weights, hardware=hardware, batch=training.batch_size(batch), seed=seed, save_steps=save_steps, **given,
     )  # fmt: skip
     if not find_rate:
         return _train(run, overwrite=overwrite)

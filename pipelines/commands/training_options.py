@@ -36,7 +36,7 @@ L2 = Annotated[float | None, _option("Times the sum of squared weights, added to
 Warmup = Annotated[float | None, _option("Share of each phase's steps in which the rate rises; 0.1 if not given.")]
 Batch = Annotated[str, typer.Option(help="Examples a step, over all devices; auto: the most that fit into memory.")]
 Rollbacks = Annotated[
-    int, _option("How often a loss that is no number leads back to where the epoch began, at half the rate.")
+    int | None, _option("How often a loss that is no number leads back to where the epoch began, at half the rate.")
 ]
 Patience = Annotated[int | None, _option("Epochs without improvement after which a phase ends; 5 if not given.")]
 
