@@ -132,9 +132,9 @@ def fit(
     usual = "progressive_unfreezing" if weights or "/" in model else "from_scratch"
     given = training.run_options(
         {
-            "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
-            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2,
-            "patience": patience, "rollbacks": rollbacks, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
+            "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum, "l1": l1,
+            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l2": l2, "rollbacks": rollbacks,
+            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "loss": loss, "task": task,
         },
         class_weight=class_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},

@@ -110,7 +110,7 @@ def test_a_run_finds_its_batch_and_keeps_it(tmp_path):
 @pytest.mark.slow
 def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
     """Every image takes 4 MB in each of the first convolutions."""
-    run = small.quick(
+    run = small.run(
         tmp_path / "out",
         model="cnn",
         data=Images("digits", size=128, augment="none"),
