@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -196,9 +197,10 @@ class Recovery:
         course.rollbacks, course.rate = course.rollbacks + 1, course.rate / 2
         course.furthest, self._batches = max(failed, course.furthest), None
         back = known.state["position"]["step"]
+        what = what if not math.isfinite(loss) else "gradient is no number, and the loss"
         note(
             self._keeper.history,
-            f"The {what} became {loss} with step {failed}: back to step {back}, from there on at {course.rate:g} of "
+            f"The {what} became {loss:.4g} with step {failed}: back to step {back}, from there on at {course.rate:g} of "
             f"the learning rates (rollback {course.rollbacks} of {self._rollbacks}).",
         )
         raise RolledBack(known)
