@@ -165,6 +165,36 @@ class Checkpoints:
                 pass
 
 
+class Remembered:
+    """The states that a fit can go back to where it writes no checkpoints: in memory, as few as that takes."""
+
+    def __init__(self) -> None:
+        self._known: list[Checkpoint] = []
+
+    def save(
+        self,
+        arrays: Arrays,
+        state: Mapping[str, Any],
+        *,
+        best: Arrays | None = None,
+        stay: Sequence[Accepts] = (),
+    ) -> None:
+        """Take the place of the one before, but for the newest of those that `stay` accepts, of each the newest."""
+        latest = self.latest()
+        known = dict(best) if best is not None else (latest.best if latest else {})
+        self._known.append(Checkpoint(dict(arrays), known, dict(state)))
+        kept = [self._known[-1], *(self.newest(accepts) for accepts in stay)]
+        self._known = [each for each in self._known if any(each is one for one in kept)]
+
+    def latest(self) -> Checkpoint | None:
+        """The newest."""
+        return self._known[-1] if self._known else None
+
+    def newest(self, accepts: Accepts) -> Checkpoint | None:
+        """The newest with a state that is accepted."""
+        return next((each for each in reversed(self._known) if accepts(each.state)), None)
+
+
 def _write(folder: Path, arrays: Arrays, state: Mapping[str, Any]) -> None:
     save_file(_contiguous(arrays), folder / ARRAYS)
     (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")

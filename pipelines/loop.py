@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import diagnosis, optimizer
-from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.checkpoints import Checkpoint, Checkpoints, Remembered
 from pipelines.clipping import Clip
 from pipelines.decay import penalty
 from pipelines.ema import MovingAverage
@@ -25,7 +25,7 @@ from pipelines.interruption import Interrupted, Interruption
 from pipelines.keeper import Keeper
 from pipelines.monitor import Epoch, TrainingDiverged, Watcher
 from pipelines.optimization import USUAL, Optimization
-from pipelines.recovery import Course, Recovery, Remembered, RolledBack, assign, begins_epoch, begins_phase, evaluate
+from pipelines.recovery import Course, Recovery, RolledBack, assign, begins_epoch, begins_phase, evaluate
 from pipelines.run import Phase
 
 SECONDS = 60.0  # between two checkpoints within an epoch, unless steps are counted

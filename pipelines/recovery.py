@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import workers
-from pipelines.checkpoints import Arrays, Checkpoint, Checkpoints
+from pipelines.checkpoints import Checkpoint, Checkpoints, Remembered
 from pipelines.engine import Engine, Step
 from pipelines.feed import Feed
 from pipelines.keeper import Keeper
@@ -69,36 +69,6 @@ class Course:
     def slowed(self, phase: Phase) -> Phase:
         """A phase at the rate that it has by now."""
         return dataclasses.replace(phase, learning_rate=phase.learning_rate * self.rate)
-
-
-class Remembered:
-    """The states that a fit can go back to where it writes no checkpoints: in memory, as few as that takes."""
-
-    def __init__(self) -> None:
-        self._known: list[Checkpoint] = []
-
-    def save(
-        self,
-        arrays: Arrays,
-        state: State,
-        *,
-        best: Arrays | None = None,
-        stay: Sequence[Callable[[State], bool]] = (),
-    ) -> None:
-        """Take the place of the one before, but for the newest of those that `stay` accepts, of each the newest."""
-        latest = self.latest()
-        known = dict(best) if best is not None else (latest.best if latest else {})
-        self._known.append(Checkpoint(dict(arrays), known, dict(state)))
-        kept = [self._known[-1], *(self.newest(accepts) for accepts in stay)]
-        self._known = [each for each in self._known if any(each is one for one in kept)]
-
-    def latest(self) -> Checkpoint | None:
-        """The newest."""
-        return self._known[-1] if self._known else None
-
-    def newest(self, accepts: Callable[[State], bool]) -> Checkpoint | None:
-        """The newest with a state that is accepted."""
-        return next((each for each in reversed(self._known) if accepts(each.state)), None)
 
 
 class Recovery:
@@ -200,8 +170,8 @@ class Recovery:
         what = what if not math.isfinite(loss) else "gradient is no number, and the loss"
         note(
             self._keeper.history,
-            f"The {what} became {loss:.4g} with step {failed}: back to step {back}, from there on at {course.rate:g} of "
-            f"the learning rates (rollback {course.rollbacks} of {self._rollbacks}).",
+            f"The {what} became {loss:.4g} with step {failed}: back to step {back}, from there on at {course.rate:g} "
+            f"of the learning rates (rollback {course.rollbacks} of {self._rollbacks}).",
         )
         raise RolledBack(known)
 
