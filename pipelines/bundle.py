@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import json
 import pkgutil
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 
 import zoo.layers
 from pipelines import card, objectives
+from pipelines.checkpoints import LOCK
 from pipelines.datasets import Dataset, ValueDataset
 from pipelines.files import replacing, write_text
 from pipelines.monitor import History
@@ -79,7 +82,7 @@ def check_room(out: Path, *, overwrite: bool) -> None:
     Raises:
         FileExistsError: something is there already, and `overwrite` is not set, or it is no result of a run.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(map(_is_trace, out.iterdir()))):
         return
     if not (out / "run.json").is_file():
         raise FileExistsError(f"'{out}' holds something that is no result of a run. Choose another --out.")
@@ -87,13 +90,45 @@ def check_room(out: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"'{out}' holds the result of a run already. Choose another --out, or --overwrite it.")
 
 
+def _is_trace(path: Path) -> bool:
+    """Whether it is left of a run that died before it began."""
+    if path.name == "checkpoints" and path.is_dir():
+        return {each.name for each in path.iterdir()} <= {LOCK}
+    return path.name.startswith(".") and ".partial." in path.name
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a place that cannot be written to, before anything is computed for it; nothing stays there.
+
+    Raises:
+        OSError: a folder cannot be made there, or nothing can be written into it.
+    """
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".partial.trial"):
+            pass
+    except OSError as error:
+        raise OSError(f"'{out}' cannot be written to: {error.strerror or error}. Choose another --out.") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def prepare(run: Run, data: Dataset) -> None:
-    """Clear the place for a run's result, and write down what is run, and what belongs to its model."""
-    if run.out.exists():
-        shutil.rmtree(run.out)
+    """Clear the place for a run's result, and write down what is run, and what belongs to its model.
+
+    The lock on its checkpoints stays: the process that clears the place holds it. There is a run.json all the time.
+    """
+    for path in (*run.out.glob("checkpoints/*"), *run.out.iterdir()) if run.out.exists() else ():
+        if path.is_dir() and path.name != "checkpoints":
+            shutil.rmtree(path)
+        elif not path.is_dir() and path.name not in (LOCK, "run.json"):
+            path.unlink()
+    write_text(run.out / "run.json", run.to_json())
     for name, text in data.files().items():
         write_text(run.out / name, text)
-    write_text(run.out / "run.json", run.to_json())
 
 
 def save(
@@ -128,6 +163,7 @@ def save(
         "skipped": list(data.skipped),
         "files": {name: _digest(out / name) for name in files},
         "best": dataclasses.asdict(history.best) if history.best else None,
+        "notes": list(history.notes),
         "hardware": devices,
         "keras": keras.version(),
         **({"teacher": teacher} if teacher else {}),

@@ -99,6 +99,7 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
         lines.append(f"| {number} | {phase.epochs} | {trained} | {phase.learning_rate:.2g} |")
+    lines += [f"\n{note}" for note in info.get("notes", ())]
     if best:
         lines.append(f"\nKept: the weights of phase {best['phase']}, epoch {best['epoch']}.")
     return "\n".join(lines) + "\n"

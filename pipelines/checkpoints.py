@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 ARRAYS, BEST, STATE, HASHES = "arrays.safetensors", "best.safetensors", "state.json", "hashes.json"
+LOCK = "lock"
 _PREFIX = "checkpoint-"
 _log = logging.getLogger(__name__)
 
 Arrays = Mapping[str, np.ndarray]
+Accepts = Callable[[Mapping[str, Any]], bool]  # of what JSON says in a checkpoint
 
 
 class CheckpointsError(OSError):
@@ -49,8 +51,12 @@ class Checkpoints:
         self.folder, self._keep = folder, keep
         self._best: Path | None = None  # the file of the best weights in the newest checkpoint
 
-    def save(self, arrays: Arrays, state: Mapping[str, Any], *, best: Arrays | None = None) -> Path:
+    def save(
+        self, arrays: Arrays, state: Mapping[str, Any], *, best: Arrays | None = None, stay: Sequence[Accepts] = ()
+    ) -> Path:
         """Write one, then remove those that are older than the last few; without `best` it is that of the one before.
+
+        Of those with a state that `stay` accepts, the newest stays too, for each of its functions.
 
         Raises:
             CheckpointsError: it cannot be written, for want of space or permission.
@@ -77,7 +83,8 @@ class Checkpoints:
             kept = "; the earlier ones are intact" if numbers else ""
             raise CheckpointsError(f"A checkpoint cannot be written to '{self.folder}': {error}{kept}.") from error
         self._best = final / BEST if (final / BEST).exists() else None
-        for old in self.numbers()[: -self._keep]:
+        kept = {next(self._accepted(accepts), None) for accepts in stay}
+        for old in set(self.numbers()[: -self._keep]) - kept:
             shutil.rmtree(self._path(old), ignore_errors=True)
         return final
 
@@ -85,6 +92,22 @@ class Checkpoints:
         """The numbers of the checkpoints that there are, ascending."""
         found = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))
         return sorted(int(name) for name in found if name.isdigit())
+
+    def newest(self, accepts: Accepts) -> Checkpoint | None:
+        """The newest that is whole and has a state that is accepted; None where there is none."""
+        for number in self._accepted(accepts):
+            with contextlib.suppress(OSError, ValueError, SafetensorError):
+                found = _read(self._path(number))
+                self._best = self._path(number) / BEST if found.best else None
+                return found
+        return None
+
+    def _accepted(self, accepts: Accepts) -> Iterator[int]:
+        """The numbers of those with a state that is accepted, descending."""
+        for number in reversed(self.numbers()):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                if accepts(json.loads((self._path(number) / STATE).read_text(encoding="utf-8"))):
+                    yield number
 
     def latest(self) -> Checkpoint | None:
         """The newest that is whole, with a warning for each newer one that is damaged; None where there is none.
@@ -120,7 +143,7 @@ class Checkpoints:
         import fcntl
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as stream:
+        with (self.folder / LOCK).open("w") as stream:
             for wait in (0.1, None):  # who only looks whether a run goes on has the lock for a moment too
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +153,46 @@ class Checkpoints:
                         raise CheckpointsError(f"Another process is training in '{self.folder.parent}'.") from error
                     time.sleep(wait)
             yield
+
+    def check_free(self) -> None:
+        """Refuse a folder in which another process trains; nothing is made or changed there.
+
+        Raises:
+            CheckpointsError: there is one.
+        """
+        if (self.folder / LOCK).exists():
+            with self.lock():
+                pass
+
+
+class Remembered:
+    """The states that a fit can go back to where it writes no checkpoints: in memory, as few as that takes."""
+
+    def __init__(self) -> None:
+        self._known: list[Checkpoint] = []
+
+    def save(
+        self,
+        arrays: Arrays,
+        state: Mapping[str, Any],
+        *,
+        best: Arrays | None = None,
+        stay: Sequence[Accepts] = (),
+    ) -> None:
+        """Take the place of the one before, but for the newest of those that `stay` accepts, of each the newest."""
+        latest = self.latest()
+        known = dict(best) if best is not None else (latest.best if latest else {})
+        self._known.append(Checkpoint(dict(arrays), known, dict(state)))
+        kept = [self._known[-1], *(self.newest(accepts) for accepts in stay)]
+        self._known = [each for each in self._known if any(each is one for one in kept)]
+
+    def latest(self) -> Checkpoint | None:
+        """The newest."""
+        return self._known[-1] if self._known else None
+
+    def newest(self, accepts: Accepts) -> Checkpoint | None:
+        """The newest with a state that is accepted."""
+        return next((each for each in reversed(self._known) if accepts(each.state)), None)
 
 
 def _write(folder: Path, arrays: Arrays, state: Mapping[str, Any]) -> None:

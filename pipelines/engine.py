@@ -74,6 +74,15 @@ class Engine:
         self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
         self._test = tf.function(self._test_whole, reduce_retracing=True, autograph=False)
 
+    def divide(self, accumulate: int) -> None:
+        """From now on, divide each replica's part of a batch into so many micro-batches.
+
+        Raises:
+            ValueError: the loss cannot be accumulated.
+        """
+        self._reduction, self._accumulate = _reduction(self._model, accumulate), accumulate
+        self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
+
     def train(self, iterator: Any, *wishes: bool) -> Step:
         """Take the next batch of a distributed iterator, and a step on it; learn what other workers wish."""
         loss, norms, skipped, wished = self._train(iterator, tf.constant(wishes, tf.float32, (len(wishes),)))
@@ -109,6 +118,7 @@ class Engine:
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         optimizer = self._model.optimizer
+        kept = self._values_to_keep()
         parts = _micro_batches(batch, self._accumulate)
         shares, mass = self._shares(parts)
         gradients: list[tf.Tensor | None] = [None] * len(self._variables)
@@ -124,7 +134,18 @@ class Engine:
             whole += loss
         context = tf.distribute.get_replica_context()
         sums = context.all_reduce(SUM, [tf.concat([[whole], wishes], axis=0), *gradients])
-        return sums[0][0], *self._apply(sums[1:]), sums[0][1:]
+        norms, skipped = self._apply(sums[1:])
+        for variable, value in kept:
+            variable.assign(tf.where(skipped, value, tf.convert_to_tensor(variable.value)))
+        return sums[0][0], norms, skipped, sums[0][1:]
+
+    def _values_to_keep(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """The metrics and the statistics as they are: in a step that half precision skips they are of no numbers."""
+        model = self._model
+        if not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+            return []
+        statistics = [v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
+        return [(v, tf.identity(v.value)) for v in (*model.metrics_variables, *statistics)]
 
     def _apply(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Clip and apply the gradient of the whole batch; the norm of each group before, and whether it was skipped."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -14,6 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary name ends as the final one, since Keras decides by the suffix. After a crash `path` is what it
     was before.
+
+    Raises:
+        OSError: there is no room; h5py and others say so in many words.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
@@ -22,6 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OSError(
+                f"'{path}' cannot be written: {os.strerror(error.errno)}. What was there before is intact."
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -62,12 +62,14 @@ class Keeper:
     def state(self) -> dict[str, Any]:
         """All but the weights, for JSON."""
         best = next((i for i, epoch in enumerate(self.history.epochs) if epoch is self.history.best), None)
-        return {"epochs": [dataclasses.asdict(e) for e in self.history.epochs], "best": best, "waited": self._waited}
+        epochs = [dataclasses.asdict(epoch) for epoch in self.history.epochs]
+        return {"epochs": epochs, "best": best, "waited": self._waited, "notes": list(self.history.notes)}
 
     def restore(self, state: Mapping[str, Any], best: Mapping[str, np.ndarray]) -> None:
         """Become what `state` was told of, with the best weights by number."""
         epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-        self.history = History(epochs, None if state["best"] is None else epochs[state["best"]])
+        best_epoch = None if state["best"] is None else epochs[state["best"]]
+        self.history = History(epochs, best_epoch, list(state.get("notes", ())))
         self.weights = [best[name] for name in sorted(best)] or None
         self._waited = state["waited"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import diagnosis, optimizer
-from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.checkpoints import Checkpoint, Checkpoints, Remembered
 from pipelines.clipping import Clip
 from pipelines.decay import penalty
 from pipelines.ema import MovingAverage
@@ -25,6 +25,7 @@ from pipelines.interruption import Interrupted, Interruption
 from pipelines.keeper import Keeper
 from pipelines.monitor import Epoch, TrainingDiverged, Watcher
 from pipelines.optimization import USUAL, Optimization
+from pipelines.recovery import Course, Recovery, RolledBack, assign, begins_epoch, begins_phase, evaluate
 from pipelines.run import Phase
 
 SECONDS = 60.0  # between two checkpoints within an epoch, unless steps are counted
@@ -37,6 +38,8 @@ class Settings:
     optimization: Optimization = USUAL
     accumulate: int = 1  # micro-batches of each replica's part of a batch
     save_steps: int | None = None  # between two checkpoints within an epoch; None: about a minute
+    rollbacks: int = 0  # how often a fit whose loss is no number goes back, to go on at half the learning rate
+    divide: bool = True  # whether it goes on in more micro-batches where memory does not suffice
     about: Mapping[str, Any] = field(default_factory=dict)  # what checkpoints say of the data
     names: Callable[[int], Sequence[str]] = lambda number: ()  # what the examples of a batch are called
 
@@ -76,10 +79,11 @@ class Loop:
         self._feed, self._validation = feed, validation
         self._loss, self._metrics = loss, metrics
         self._keeper, self._settings, self._checkpoints = keeper, settings, checkpoints
+        self._states, self._course = checkpoints or Remembered(), Course(settings.accumulate)
+        self._recovery = Recovery(model, feed, self._states, self._course, keeper, rollbacks=settings.rollbacks)
         self._watchers, self._interruption = tuple(watchers), interruption or Interruption()
         self._saved = time.monotonic()
         self._new_best = False
-        self._batches: Any = None
         self._average: MovingAverage | None = None
 
     def run(self, resumed: Checkpoint | None = None) -> None:
@@ -90,21 +94,26 @@ class Loop:
             TrainingDiverged: the loss or a gradient is no number any more.
         """
         if resumed is not None:
-            self.at = Position(**resumed.state["position"])
-            self._keeper.restore(resumed.state["keeper"], resumed.best)
-            self._new_best = bool(resumed.best)  # which the next checkpoint is to hold too
-        before = None
+            self._course.become(resumed.state.get("course", {}))
+            self._restore(resumed)
+        before, given = None, resumed
         with Freezer(self._model, self._groups) as freezer, self._model.distribute_strategy.scope():
             while self.at.phase <= len(self._phases):
-                phase = self._phases[self.at.phase - 1]
+                phase = self._course.slowed(self._phases[self.at.phase - 1])
                 freezer.apply(phase)
                 engine = self._compile(phase, before)
                 if resumed is not None:
-                    _assign(self._variables(), resumed.arrays)
+                    assign(self._variables(), resumed.arrays)
                 else:
                     self._keeper.begin()
+                if resumed is None or resumed is not given or not self._checkpoints:
                     self._save()
-                self._run_phase(phase, engine)
+                try:
+                    self._run_phase(phase, engine)
+                except RolledBack as back:
+                    resumed = back.checkpoint
+                    self._restore(resumed)
+                    continue
                 resumed, before = None, self._model.optimizer
                 self._keeper.restore_best()
                 self.at = Position(self.at.phase + 1, step=self.at.step)
@@ -123,7 +132,7 @@ class Loop:
         }
         self._average = MovingAverage(self._model, chosen.ema) if chosen.ema else None
         return Engine(
-            self._model, variables, accumulate=self._settings.accumulate, clip=Clip.of(chosen),
+            self._model, variables, accumulate=self._course.accumulate, clip=Clip.of(chosen),
             average=self._average, penalty=penalty(self._model, chosen),
         )  # fmt: skip
 
@@ -144,16 +153,16 @@ class Loop:
             self._leave_if_asked()
 
     def _train_epoch(self, phase: Phase, engine: Engine) -> None:
-        if self._batches is None:  # one iterator for all phases: a data set of one's own may draw anew for each
-            self._batches = engine.batches(self._feed.start(self.at.step))
+        save = self._save if self._settings.divide else None
         for watcher in self._watchers:
             watcher.begin_epoch(self.at.epoch + 1, self._feed.steps, self.at.batch)
         if self.at.batch == 0:
             self._model.reset_metrics()
         while self.at.batch < self._feed.steps:
-            step = engine.train(self._batches)
+            step = self._recovery.step(engine, self.at, self._variables, save)
             self.at.batch, self.at.step = self.at.batch + 1, self.at.step + 1
             if not (step.skipped or (math.isfinite(step.loss) and all(map(math.isfinite, step.norms)))):
+                self._recovery.roll_back(self.at, step.loss)
                 self._diverge(phase, engine, step.loss)
             for watcher in self._watchers:
                 watcher.after_step(self.at.step, step)
@@ -166,6 +175,8 @@ class Loop:
         """Validate and keep what has been learned: its moving average, where there is one."""
         with self._average.in_model() if self._average else contextlib.nullcontext():
             found = {**(self.at.trained or {}), **self._validate(engine)}
+            if not math.isfinite(found.get("val_loss", 0.0)):
+                self._recovery.roll_back(self.at, found["val_loss"], what="validation loss")
             self.at.epoch, self.at.batch, self.at.trained = self.at.epoch + 1, 0, None
             epoch = Epoch(self.at.phase, self.at.epoch, phase.learning_rate, found, time.perf_counter() - begun)
             self._new_best |= self._keeper.record(epoch)
@@ -174,7 +185,7 @@ class Loop:
     def _validate(self, engine: Engine) -> dict[str, float]:
         if self._validation is None:
             return {}
-        found = engine.evaluate(self._validation, between=self._leave_if_asked)
+        found = evaluate(engine, self._validation, between=self._leave_if_asked)
         return {f"val_{name}": value for name, value in found.items()}
 
     def _is_due(self) -> bool:
@@ -200,8 +211,8 @@ class Loop:
         self._keeper.restore_best()
         raise TrainingDiverged(
             f"The loss became {loss} in phase {self.at.phase}, epoch {self.at.epoch + 1}, step {self.at.step}, at "
-            f"a peak learning rate of {phase.learning_rate:g}. Try a tenth. The model holds the best weights so far.\n"
-            f"{found}"
+            f"a peak learning rate of {phase.learning_rate:g}{self._course.told}. Try a tenth. "
+            f"The model holds the best weights so far.\n{found}"
         )
 
     def _values_before(self, engine: Engine, number: int) -> list[np.ndarray] | None:
@@ -209,7 +220,7 @@ class Loop:
         known = self._checkpoints.latest() if self._checkpoints else None
         if known is None or known.state["position"]["phase"] != self.at.phase:
             return None
-        _assign(self._variables(), known.arrays)
+        assign(self._variables(), known.arrays)
         begun = known.state["position"]["step"]
         batches = engine.batches(self._feed.start(begun))
         for _ in range(begun, number):
@@ -232,27 +243,22 @@ class Loop:
             for place, variable in enumerate(found)
         }
 
+    def _restore(self, known: Checkpoint) -> None:
+        """Be where a checkpoint was written, but for the values of variables; what was noted since is noted still."""
+        notes = self._keeper.history.notes
+        self.at = Position(**known.state["position"])
+        self._keeper.restore(known.state["keeper"], known.best)
+        self._keeper.history.notes = notes or self._keeper.history.notes
+        self._new_best = bool(known.best)  # which the next checkpoint is to hold too
+        for watcher in self._watchers:
+            watcher.go_back(self.at.step)
+
     def _save(self) -> None:
-        if self._checkpoints is None:
-            return
         for watcher in self._watchers:
             watcher.before_checkpoint()
         arrays = {name: np.asarray(variable) for name, variable in self._variables().items()}
         state = {"position": asdict(self.at), "keeper": self._keeper.state(), "data": self._settings.about}
-        self._checkpoints.save(arrays, state, best=self._keeper.arrays() if self._new_best else None)
+        stay = (begins_epoch, begins_phase) if self._settings.rollbacks else ()
+        best = self._keeper.arrays() if self._new_best else None
+        self._states.save(arrays, {**state, "course": asdict(self._course)}, best=best, stay=stay)
         self._new_best, self._saved = False, time.monotonic()
-
-
-def _assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
-    """Put arrays into the variables of the same names.
-
-    Raises:
-        ValueError: they are not of the same model, optimizer and metrics.
-    """
-    other = sorted(set(arrays) ^ set(variables))
-    if other:
-        raise ValueError(
-            f"The checkpoint is of another run: {len(other)} of its variables differ, such as {other[0]!r}."
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])

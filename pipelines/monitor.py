@@ -40,10 +40,11 @@ class Epoch:
 
 @dataclass
 class History:
-    """All epochs of a fit in order, and the one whose weights were kept."""
+    """All epochs of a fit in order, the one whose weights were kept, and what went otherwise than asked."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
+    notes: list[str] = field(default_factory=list)
 
     def to_csv(self) -> str:
         """A table with a line for each epoch."""
@@ -60,7 +61,7 @@ class History:
     def to_json(self) -> str:
         """The epochs with all digits, and the index of the best; null for what is no finite number."""
         best = next((index for index, epoch in enumerate(self.epochs) if epoch is self.best), None)
-        values = {"epochs": [dataclasses.asdict(epoch) for epoch in self.epochs], "best": best}
+        values = {"epochs": [dataclasses.asdict(epoch) for epoch in self.epochs], "best": best, "notes": self.notes}
         return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -73,7 +74,8 @@ class History:
         try:
             values = json.loads(text)
             epochs = [Epoch(**{**epoch, "metrics": _numbers(epoch["metrics"])}) for epoch in values["epochs"]]
-            return cls(epochs, None if values["best"] is None else epochs[values["best"]])
+            best = None if values["best"] is None else epochs[values["best"]]
+            return cls(epochs, best, list(values.get("notes", ())))
         except (KeyError, TypeError, AttributeError, IndexError, json.JSONDecodeError) as error:
             raise ValueError(f"This is not a history's JSON: {error!r}.") from None
 
@@ -105,6 +107,9 @@ class Watcher:
 
     def after_epoch(self, epoch: Epoch) -> None:
         """An epoch is done, validation included."""
+
+    def go_back(self, number: int) -> None:
+        """So many steps of the fit are done; those that were told of after them are done again, otherwise."""
 
     def before_checkpoint(self) -> None:
         """A checkpoint is about to be written: what was told so far has to be on the disk."""

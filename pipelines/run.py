@@ -102,10 +102,11 @@ class Run:
     loss: Loss | None = None  # of numbers mse, mae or huber; of classes cross_entropy, binary_cross_entropy or focal
     overrides: Mapping[str, Any] = field(default_factory=dict)
     hardware: Hardware = Hardware()
-    batch: int = 32  # examples per step, over all devices together
+    batch: int | Literal["auto"] = 32  # examples per step, over all devices together; "auto": the most that fit
     patience: int = 5
     seed: int = 0
     save_steps: int | None = None  # between two checkpoints within an epoch; about a minute if not given
+    rollbacks: int = 0  # how often a loss that is no number leads back, to go on at half the learning rate
     optimization: Optimization = USUAL
     label_smoothing: float = 0.0  # share of the target that all classes have in equal parts
     class_weights: ClassWeights | None = None  # "balanced" by the training examples, or by name; others count 1
@@ -117,8 +118,12 @@ class Run:
         object.__setattr__(self, "out", Path(self.out))
         if not self.phases:
             raise ValueError("Run(phases=()) has nothing to train; take them from pipelines.recipes.")
-        if self.batch < 1 or self.patience < 1:
-            raise ValueError(f"Run(batch={self.batch}, patience={self.patience}): both must be at least 1.")
+        if (self.batch != "auto" and (type(self.batch) is not int or self.batch < 1)) or self.patience < 1:
+            raise ValueError(
+                f"Run(batch={self.batch!r}, patience={self.patience}): both must be at least 1, or the batch 'auto'."
+            )
+        if type(self.rollbacks) is not int or self.rollbacks < 0:
+            raise ValueError(f"Run(rollbacks={self.rollbacks!r}) must be a whole number of at least 0.")
         if self.save_steps is not None and self.save_steps < 1:
             raise ValueError(f"Run(save_steps={self.save_steps}) must be at least 1.")
         if self.task is not None:

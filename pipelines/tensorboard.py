@@ -79,6 +79,10 @@ class TensorBoard(Watcher):
         for writer in self._writers.values():
             writer.flush()
 
+    def go_back(self, number: int) -> None:
+        self.close()
+        self._start, self._at, self._rewound = number, number, False
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from pipelines import bundle, datasets, diagnosis, evaluate, hardware, images, objectives, teacher, workers
+from pipelines import batch_size, bundle, datasets, diagnosis, evaluate, hardware, images, objectives, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
@@ -26,6 +27,7 @@ from pipelines.monitor import History, ProgressBar, Watcher
 from pipelines.objectives import Objective
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.objective import accuracy
+from pipelines.recovery import in_smaller_batches
 from pipelines.run import Phase, Run
 from pipelines.tensorboard import FOLDER, TensorBoard
 from zoo.layers.auxiliary import without_auxiliary
@@ -73,6 +75,7 @@ def fit(
     Raises:
         ValueError: no training batches, groups that do not cover the model, images in 0..1.
         TrainingDiverged: the loss is no number any more.
+        OutOfMemory: a step does not fit, in the smallest micro-batches either.
     """
     found = find_groups(model, groups)
     check_phases(found, phases)
@@ -133,9 +136,12 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
-        CheckpointsError: the state cannot be written; what was written before is intact.
+        CheckpointsError: the state cannot be written, or another process trains there; what is there is intact.
     """
     bundle.check_room(run.out, overwrite=overwrite)
+    bundle.check_writable(run.out)
+    Checkpoints(run.out / CHECKPOINTS).check_free()
+    run = batch_size.settled(run)
     return _carry_out(run, datasets.load(run), progress=progress)
 
 
@@ -173,10 +179,10 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
     training = data.training_set(learner, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, learner)
     about = _about(data, learner, resumed, run.out)
-    if resumed is None:
-        bundle.prepare(run, data)
     checkpoints = Checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
+        if resumed is None:
+            bundle.prepare(run, data)
         remove_partial(run.out)
         history = fit(
             learner,
@@ -196,7 +202,8 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
         )
         model = without_auxiliary(model)
         test = len(data.parts["test"]) > 0
-        scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
+        score = partial(evaluate.evaluate, model, data, objective, seed=run.seed)
+        scores = in_smaller_batches(lambda size: score(batch=size), run.batch) if test else None
         taught = teacher.report(learner, run, data, objective)
         devices = hardware.describe(strategy, run.hardware, batch=batch)
         return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices, teacher=taught)
@@ -216,6 +223,7 @@ def find_rate(run: Run) -> Found:
     Raises:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
+    run = batch_size.settled(run)
     keras.utils.set_random_seed(run.seed)
     data = datasets.load(run)
     objective = objectives.of_run(run, data)
@@ -248,6 +256,7 @@ def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any])
         optimization=run.optimization,
         accumulate=run.hardware.accumulate,
         save_steps=run.save_steps,
+        rollbacks=run.rollbacks,
         about=about,
         names=lambda number: _names(data, training, number),
     )

@@ -241,7 +241,7 @@ def _is_loss(error: tf.errors.OpError) -> bool:
 class Follower(Checkpoints):
     """Checkpoints as a worker sees them that is not the chief: it reads them, and leaves the writing to the chief."""
 
-    def save(self, arrays: Mapping[str, Any], state: Mapping[str, Any], *, best: Any = None) -> Path:
+    def save(self, arrays: Mapping[str, Any], state: Mapping[str, Any], *, best: Any = None, stay: Any = ()) -> Path:
         """Nothing."""
         return self.folder
 

@@ -1,6 +1,6 @@
 """Kills runs at random moments and goes on with them: each must end with the weights of an undisturbed one.
 
-    python -m tests.crash --kills 100 [--seed 0]
+    python -m tests.crash --kills 100 [--seed 0] [--case "images fine_tuning"]
 
 Every run is a child process, forked once TensorFlow is imported; it gets SIGKILL one to three times, at any moment
 between its start and the time that an undisturbed run takes, and is resumed in a child of its own each time.
@@ -126,12 +126,12 @@ def place(run: Run) -> str:
     return f"phase {at['phase']}, epoch {at['epoch']}, step {at['step']}"
 
 
-def crash(kills: int, seed: int, folder: Path) -> int:
+def crash(kills: int, seed: int, folder: Path, case: str | None = None) -> int:
     """Kill runs until there were so many kills; how many runs ended with other weights than the undisturbed ones."""
     draw = random.Random(seed)
     known: dict[str, tuple[list[np.ndarray], float]] = {}
     done = runs = wrong = 0
-    names = list(cases(folder).items())
+    names = [(name, run) for name, run in cases(folder).items() if case in (None, name)]
     while done < kills:
         name, run = names[runs % len(names)]
         if name not in known:
@@ -158,12 +158,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", help="One kind of run alone, such as 'images fine_tuning'.")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import pipelines.train  # noqa: F401  # once for all children
 
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(crash(options.kills, options.seed, Path(folder)) > 0)
+        sys.exit(crash(options.kills, options.seed, Path(folder), options.case) > 0)
 
 
 if __name__ == "__main__":

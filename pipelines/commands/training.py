@@ -53,7 +53,7 @@ def fit(
         bool,
         typer.Option("--find-learning-rate", help="Take the peak rate from a short sweep on a copy of the model."),
     ] = False,
-    batch: Annotated[int, typer.Option(help="Examples a step, over all devices.")] = 32,
+    batch: training.Batch = "32",
     accumulate: Annotated[
         int, typer.Option(help="Micro-batches of a device's part of a batch, one after the other.")
     ] = 1,
@@ -104,6 +104,7 @@ def fit(
     l1: training.L1 = None,
     l2: training.L2 = None,
     patience: training.Patience = None,
+    rollbacks: training.Rollbacks = None,
     label_smoothing: training.LabelSmoothing = None,
     class_weights: training.ClassWeight = None,
     focus: training.Focus = None,
@@ -146,12 +147,14 @@ def fit(
             "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "save_steps": save_steps,
             "teacher": teacher, "teacher_weights": teacher_weights, "temperature": temperature, "loss": loss,
             "label_share": label_share, "features": feature_pairs or features, "feature_weight": feature_weight,
+            "rollbacks": rollbacks,
         },
         class_weight=class_weights, positive_weight=positive_weights,
         overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
     )  # fmt: skip
     run = Run(
-        model, data, _phases(recipe, epochs, learning_rate, warmup), output, weights=weights, batch=batch, seed=seed,
+        model, data, _phases(recipe, epochs, learning_rate, warmup), output, weights=weights, seed=seed,
+        batch=training.batch_size(batch),
         hardware=Hardware(precision=precision, accumulate=accumulate), **given,  # type: ignore[arg-type]
     )  # fmt: skip
     if not find_rate:
@@ -234,10 +237,11 @@ def _train(run, *, overwrite: bool) -> None:
 
 def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
     import_tensorflow()
-    from pipelines import bundle
+    from pipelines import batch_size, bundle
     from pipelines.train import find_rate
 
     bundle.check_room(run.out, overwrite=overwrite)
+    run = batch_size.settled(run)
     found = find_rate(run)
     out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,10 @@ Ema = Annotated[float | None, _option("Evaluate and keep a moving average of the
 L1 = Annotated[float | None, _option("Times the sum of absolute weights, added to the loss.")]
 L2 = Annotated[float | None, _option("Times the sum of squared weights, added to the loss.")]
 Warmup = Annotated[float | None, _option("Share of each phase's steps in which the rate rises; 0.1 if not given.")]
+Batch = Annotated[str, typer.Option(help="Examples a step, over all devices; auto: the most that fit into memory.")]
+Rollbacks = Annotated[
+    int | None, _option("How often a loss that is no number leads back to where the epoch began, at half the rate.")
+]
 Patience = Annotated[int | None, _option("Epochs without improvement after which a phase ends; 5 if not given.")]
 
 Loss = Annotated[
@@ -86,6 +90,19 @@ FeaturePair = Annotated[
     _option("Which features: GROUP=GROUP, the student's first, one option each.", "--feature-pair", panel=_TEACHING),
 ]
 FeatureWeight = Annotated[float | None, _option("Of their distance in the loss; 1 if not given.", panel=_TEACHING)]
+
+
+def batch_size(text: str) -> int | Literal["auto"]:
+    """What --batch says.
+
+    Raises:
+        ValueError: it is neither a number nor auto.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise ValueError(f"--batch {text} is neither a number of examples, such as 32, nor auto.")
+    return int(text)
 
 
 def recipe(asked: str | None, *, pretrained: bool, taught: bool) -> str:
