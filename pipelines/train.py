@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from pipelines import bundle, datasets, diagnosis, evaluate, hardware, images, objectives, workers
+from pipelines import bundle, cluster, datasets, diagnosis, hardware, images, objectives, outcome, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
 from pipelines.datasets import Dataset
 from pipelines.feed import Feed, feed
-from pipelines.files import remove_partial
 from pipelines.freezing import GivenGroups, check_phases, find_groups
 from pipelines.interruption import watched
 from pipelines.keeper import Keeper
@@ -28,7 +26,6 @@ from pipelines.objectives.losses import CrossEntropy
 from pipelines.objectives.objective import accuracy
 from pipelines.run import Phase, Run
 from pipelines.tensorboard import FOLDER, TensorBoard
-from zoo.layers.auxiliary import without_auxiliary
 from zoo.layers.pixels import PixelInput
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
@@ -68,7 +65,7 @@ def fit(
 
     For several devices or half precision, build the model inside `hardware.scope(...)`; batches then
     must divide by the number of devices. With a folder, history.csv and best.weights.h5 are written
-    there after every epoch.
+    there after every epoch. Of several workers the first alone writes and shows what goes on.
 
     Raises:
         ValueError: no training batches, groups that do not cover the model, images in 0..1.
@@ -79,11 +76,12 @@ def fit(
     batches = feed(train)
     if any(isinstance(layer, PixelInput) for layer in model.layers):
         images.check_range(batches.epoch())
-    keeper = Keeper(model, patience=patience, folder=folder)
+    shown = workers.is_chief()
+    keeper = Keeper(model, patience=patience, folder=folder if shown else None)
     watchers: list[Watcher] = []
-    if progress:
+    if progress and shown:
         watchers.append(ProgressBar(phases=len(phases), batch=_batch_size(batches), unit=unit))
-    if tensorboard is not None:
+    if tensorboard is not None and shown:
         start = resumed.state["position"]["step"] if resumed else 0
         watchers.append(TensorBoard(tensorboard, model=model, groups=found, start=start))
     with watched() as interruption:
@@ -134,9 +132,12 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         CheckpointsError: the state cannot be written; what was written before is intact.
+        WorkersError: the workers of a cluster cannot train together, or one of them was lost.
     """
     bundle.check_room(run.out, overwrite=overwrite)
-    return _carry_out(run, datasets.load(run), progress=progress)
+    hardware.begin(run.hardware)
+    with workers.watched(run.out):
+        return _carry_out(run, datasets.load(run), progress=progress)
 
 
 def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
@@ -146,27 +147,29 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
         FileNotFoundError: no run began there.
         ValueError: the data are no longer those that it began with.
         CheckpointsError: another process trains there, or all checkpoints are damaged.
+        WorkersError: the workers of a cluster cannot train together, or one of them was lost.
     """
     folder = Path(folder)
     if (folder / "bundle.json").is_file():
-        return bundle.complete(folder) if (folder / CHECKPOINTS).exists() else bundle.load(folder)
+        left = (folder / CHECKPOINTS).exists() and cluster.is_first()
+        return bundle.complete(folder) if left else bundle.load(folder)
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
-    found = Checkpoints(folder / CHECKPOINTS).latest()
-    if found is None:
-        return _carry_out(run, datasets.load(run), progress=progress)
-    data = datasets.load(run, folder=folder)
-    if found.state["data"] != _summary(data):
-        raise ValueError(f"The data of '{folder}' have changed since the run began. Begin it anew: zoo fit --run.")
-    return _carry_out(run, data, resumed=found, progress=progress)
+    hardware.begin(run.hardware)
+    with workers.watched(folder):
+        found = workers.checkpoints(folder / CHECKPOINTS).latest()
+        if found is None:
+            return _carry_out(run, datasets.load(run), progress=progress)
+        data = datasets.load(run, folder=folder)
+        if found.state["data"] != outcome.summary(data):
+            raise ValueError(f"The data of '{folder}' have changed since the run began. Begin it anew: zoo fit --run.")
+        return _carry_out(run, data, resumed=found, progress=progress)
 
 
 def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
-    _refuse_workers(run)
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
-    task = run.task or data.task
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
@@ -174,11 +177,10 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
     check_phases(find_groups(model), run.phases)
     training = data.training_set(model, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, model)
-    if resumed is None:
-        bundle.prepare(run, data)
-    checkpoints = Checkpoints(run.out / CHECKPOINTS)
+    outcome.begin(run, data, resumed)
+    checkpoints = workers.checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
-        remove_partial(run.out)
+        outcome.sweep(run)
         history = fit(
             model,
             run.phases,
@@ -195,19 +197,8 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
             resumed=resumed,
             settings=_settings(run, data, training),
         )
-        model = without_auxiliary(model)
-        test = len(data.parts["test"]) > 0
-        scores = evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None
         devices = hardware.describe(strategy, run.hardware, batch=batch)
-        return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices)
-
-
-def _refuse_workers(run: Run) -> None:
-    if workers.cluster() is not None and run.hardware.strategy in ("auto", "multi_worker"):
-        raise ValueError(
-            "TF_CONFIG names several workers, and a Run trains on one machine. Set Hardware(strategy='mirrored') for "
-            "this one alone; for all of them call pipelines.train.fit in a program of your own (docs/scale.md)."
-        )
+        return outcome.conclude(model, run, data, objective, history=history, devices=devices)
 
 
 def find_rate(run: Run) -> Found:
@@ -216,6 +207,7 @@ def find_rate(run: Run) -> Found:
     Raises:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
+    hardware.begin(run.hardware)
     keras.utils.set_random_seed(run.seed)
     data = datasets.load(run)
     objective = objectives.of_run(run, data)
@@ -238,7 +230,7 @@ def _settings(run: Run, data: Dataset, training: Feed) -> Settings:
         optimization=run.optimization,
         accumulate=run.hardware.accumulate,
         save_steps=run.save_steps,
-        about=_summary(data),
+        about=outcome.summary(data),
         names=lambda number: _names(data, training, number),
     )
 
@@ -247,11 +239,6 @@ def _names(data: Dataset, training: Feed, number: int) -> Sequence[str]:
     """What the examples of a batch are called."""
     found = diagnosis.examples(training, number)
     return () if found is None else diagnosis.names_of(data, "train", found)
-
-
-def _summary(data: Dataset) -> dict[str, Any]:
-    """What a run's data are known by when it goes on."""
-    return {"classes": list(data.classes), **{part: len(examples) for part, examples in data.parts.items()}}
 
 
 def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Model) -> tf.data.Dataset | None:

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines import cluster
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
@@ -106,10 +107,13 @@ def fit(
     focus: training.Focus = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
+    workers: training.Workers = None,
+    index: training.Index = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
     from pipelines.run import Hardware, Run
 
+    training.join(workers, index)
     if run_file is not None:
         run = dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
         return _train(run, overwrite=overwrite)
@@ -203,8 +207,11 @@ def export(
 
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of a run that was interrupted or killed.", metavar="RUN")],
+    workers: training.Workers = None,
+    index: training.Index = None,
 ) -> None:
     """Go on with a run where it stopped; it ends with the weights that it would have ended with."""
+    training.join(workers, index)
     import_tensorflow()
     from pipelines.train import resume
 
@@ -220,21 +227,24 @@ def _train(run, *, overwrite: bool) -> None:
 
 def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
     import_tensorflow()
-    from pipelines import bundle
+    from pipelines import bundle, workers
     from pipelines.train import find_rate
 
     bundle.check_room(run.out, overwrite=overwrite)
     found = find_rate(run)
-    out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
+    shown = workers.is_chief()
+    if shown:
+        out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
     try:
         _train(dataclasses.replace(run, phases=phases(found.steepest)), overwrite=overwrite)
     finally:
-        if run.out.is_dir():
+        if run.out.is_dir() and shown:
             found.draw(run.out / "learning_rate.png")
 
 
 def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
     """Carry out a run, and print what has come of it."""
+    from pipelines import workers
     from pipelines.interruption import Interrupted
 
     try:
@@ -242,7 +252,10 @@ def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
     except KeyboardInterrupt as error:
         began = (folder / "run.json").is_file()
         code = 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
-        fail("Interrupted." + (f" What is done is saved. Go on with: zoo resume {folder}" if began else ""), code)
+        again = f" What is done is saved. Go on with: zoo resume {folder}{cluster.given()}" if began else ""
+        fail(f"Interrupted.{again}", code)
+    if not workers.is_chief():
+        return
     if bundle.scores:
         _print_scores(bundle.scores, bundle.run.data.unit)
     out.print(f"The model is in [bold]{bundle.path}[/]. Next: zoo export {bundle.path}", soft_wrap=True)

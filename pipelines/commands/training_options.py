@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines import optimization
+from pipelines import cluster, optimization
 from pipelines.run import ClassWeights
 
 
@@ -36,6 +36,14 @@ L2 = Annotated[float | None, _option("Times the sum of squared weights, added to
 Warmup = Annotated[float | None, _option("Share of each phase's steps in which the rate rises; 0.1 if not given.")]
 Patience = Annotated[int | None, _option("Epochs without improvement after which a phase ends; 5 if not given.")]
 
+Workers = Annotated[
+    str | None,
+    _option("Addresses of all machines that train together: host1:port,host2:port. With --index.", panel="Machines"),
+]
+Index = Annotated[
+    int | None, _option("Which of --workers this machine is, from 0 on. Machine 0 writes the result.", panel="Machines")
+]
+
 Loss = Annotated[
     str | None,
     _option(
@@ -54,6 +62,23 @@ Dropout = Annotated[float | None, _option("Of models that have it: the share tha
 StochasticDepth = Annotated[
     float | None, _option("Of models that have it: the share of images that skip the last block.", panel="Loss")
 ]
+
+
+def join(workers: str | None, index: int | None) -> None:
+    """Be one of several workers from here on, if the options say so.
+
+    Raises:
+        ValueError: they are no addresses and one of their numbers, or TF_CONFIG says something else.
+    """
+    if workers is None and index is None:
+        return
+    if workers is None or index is None:
+        missing = "--workers" if workers is None else "--index"
+        raise ValueError(
+            f"{missing} is missing: --workers host1:port,host2:port names all machines, the same on each of them, and "
+            "--index 0, 1, ... which of them this one is."
+        )
+    cluster.configure([address.strip() for address in workers.split(",")], index)
 
 
 def run_options(
