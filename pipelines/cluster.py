@@ -42,6 +42,9 @@ class Cluster:
                 f"Worker {self.index} of {len(self.workers)}: the index counts from 0 to {len(self.workers) - 1}."
             )
 
+    def __str__(self) -> str:
+        return f"worker {self.index} of {', '.join(self.workers)}"
+
     def to_json(self) -> str:
         """As TF_CONFIG."""
         return json.dumps({"cluster": {"worker": self.workers}, "task": {"type": "worker", "index": self.index}})
@@ -60,7 +63,7 @@ def configure(workers: Sequence[str], index: int) -> None:
     """
     wanted, known = Cluster(tuple(workers), index), cluster()
     if known not in (None, wanted):
-        raise ValueError(f"TF_CONFIG says {known}, the options {wanted}. Give only one of them.")
+        raise ValueError(f"TF_CONFIG says {known}; the options say {wanted}. Give only one of them.")
     os.environ["TF_CONFIG"] = wanted.to_json()
     _by_options[:] = [wanted]
 

@@ -208,8 +208,12 @@ def find_rate(run: Run) -> Found:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
     hardware.begin(run.hardware)
+    with workers.watched():
+        return _find_rate(run, datasets.load(run))
+
+
+def _find_rate(run: Run, data: Dataset) -> Found:
     keras.utils.set_random_seed(run.seed)
-    data = datasets.load(run)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)

@@ -32,6 +32,11 @@ TESTED = {"keras": "3.15", "tensorflow": "2.21"}
 _WATCH = """
 import os, signal, sys, time
 parent, seconds, told = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+def interrupted(*_):
+    print("error: Interrupted.", file=sys.stderr, flush=True)
+    os.kill(parent, signal.SIGTERM)
+    sys.exit()
+signal.signal(signal.SIGINT, interrupted)
 end = time.monotonic() + seconds
 while os.getppid() == parent:
     if time.monotonic() > end:
@@ -39,7 +44,7 @@ while os.getppid() == parent:
         os.kill(parent, signal.SIGKILL)
         break
     time.sleep(0.2)
-"""  # ends the process that began it
+"""  # ends the process that began it; Ctrl-C in a terminal comes to both
 _strategies: dict[Cluster, tf.distribute.Strategy] = {}  # at most one: a process joins once
 
 
@@ -61,7 +66,7 @@ def join(found: Cluster) -> tf.distribute.Strategy:
     if found in _strategies:
         return _strategies[found]
     if _strategies:
-        raise ValueError(f"This process has joined {next(iter(_strategies))} and cannot join {found}.")
+        raise ValueError(f"This process is {next(iter(_strategies))} and cannot be {found}.")
     _check_versions()
     _check_port(found)
     if found.index == 0 or sys.stderr.isatty():
