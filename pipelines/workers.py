@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,6 +132,18 @@ def wait() -> None:
     any_of(())
 
 
+def alone(action: Callable[[], T]) -> T:
+    """Do something that the other workers do not, inside the scope of a strategy too.
+
+    A variable made in that scope is one of all workers, and waited for: Keras makes some only to save weights. The
+    scope is one of a thread.
+    """
+    if joined() is None:
+        return action()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(action).result()
+
+
 def led(lead: Callable[[], T], follow: Callable[[], T]) -> T:
     """What the chief makes of the one, while the other workers wait, and they of the other."""
     if not is_chief():
@@ -192,8 +206,17 @@ def check_shared(path: Path) -> None:
 
 def _together(strategy: tf.distribute.Strategy, *numbers: float) -> np.ndarray:
     """The sums over all replicas."""
-    found = strategy.run(tf.function(lambda: tf.constant(numbers, tf.float64)))
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None).numpy()
+    return _adder(strategy)(tf.constant(numbers, tf.float64)).numpy()
+
+
+@functools.cache
+def _adder(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The sum over all replicas of what each worker gives to its own."""
+
+    def add(values: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, (values,)), axis=None)
+
+    return tf.function(add)
 
 
 def in_shares(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -228,7 +251,8 @@ def watched(folder: Path | None = None) -> Iterator[None]:
 def _is_loss(error: tf.errors.OpError) -> bool:
     """Whether an error is that of a worker that does not answer, not one of this worker's own."""
     told = str(error)
-    return "Collective ops is aborted" in told or isinstance(
+    aborted = "Collective ops is aborted" in told and "expected type" not in told  # they do not do the same things
+    return aborted or isinstance(
         error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.DeadlineExceededError
     )
 
