@@ -20,17 +20,26 @@ from pipelines.run import Run
 from zoo.layers.auxiliary import without_auxiliary
 
 
-def begin(run: Run, data: Dataset, resumed: Checkpoint | None) -> None:
-    """Make the place for the result. Several workers then have to see it, and to be about the same thing.
+def agree(run: Run, data: Dataset, resumed: Checkpoint | None = None) -> None:
+    """Refuse to go on where several workers are not about the same thing, before they compute anything together.
 
     Raises:
-        ValueError: they do not, or are not.
+        ValueError: they have other runs, data or checkpoints.
     """
-    if resumed is None and workers.is_chief():
-        bundle.prepare(run, data)
     same = dataclasses.replace(run, out=Path())  # which each may call by a name of its own
-    workers.check_same(f"{same.to_json()} {json.dumps(summary(data))}", "what they train, or in the data")
+    workers.check_same(same.to_json(), "what they train")
+    workers.check_same(json.dumps(summary(data)), "their data")
     workers.check_same(resumed.state["position"]["step"] if resumed else 0, "the step that they go on from")
+
+
+def begin(run: Run, data: Dataset, *, anew: bool) -> None:
+    """Make the place for the result, or find it where the run goes on.
+
+    Raises:
+        ValueError: not all workers see it.
+    """
+    if anew and workers.is_chief():
+        bundle.prepare(run, data)
     workers.check_shared(run.out / "run.json")
 
 

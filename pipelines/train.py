@@ -170,6 +170,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
 def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
+    outcome.agree(run, data, resumed)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
@@ -177,7 +178,7 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
     check_phases(find_groups(model), run.phases)
     training = data.training_set(model, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, model)
-    outcome.begin(run, data, resumed)
+    outcome.begin(run, data, anew=resumed is None)
     checkpoints = workers.checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
         outcome.sweep(run)
@@ -213,6 +214,7 @@ def find_rate(run: Run) -> Found:
 
 
 def _find_rate(run: Run, data: Dataset) -> Found:
+    outcome.agree(run, data)
     keras.utils.set_random_seed(run.seed)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:

@@ -40,7 +40,7 @@ class Command:
                 [sys.executable, *program, *map(str, arguments)], cwd=folder, env=surroundings, stdout=out, stderr=err
             )
 
-    def end(self, code: int = 0, *, seconds: float = 200) -> str:
+    def end(self, code: int = 0, *, seconds: float = 300) -> str:
         """Wait for its end; its standard output, or standard error where the code is not 0."""
         try:
             found = self.process.wait(seconds)
