@@ -29,6 +29,7 @@ from pipelines.cluster import Cluster
 
 T = TypeVar("T")
 PATIENCE = 600  # seconds for all workers to come, unless ZOO_WORKERS_WAIT says another number
+_HEALTH = 5  # seconds between two looks for the other workers
 _FILES = 60  # seconds after which a file that one machine has written is seen by all others
 TESTED = {"keras": "3.15", "tensorflow": "2.21"}
 _WATCH = """
@@ -89,6 +90,7 @@ def join(found: Cluster) -> tf.distribute.Strategy:
             f"Worker {found.index} cannot join {', '.join(found.others)}: {error.message}. Start all of them again, "
             "each with its own index."
         ) from error
+    strategy.extended._check_health_interval = _HEALTH
     _strategies[found] = strategy
     return strategy
 

@@ -104,6 +104,7 @@ def test_one_machine_agrees_with_nobody():
         accord.leave_if_asked()
 
 
+@pytest.mark.slow
 def test_two_workers_make_one_result(tmp_path):
     first, second = end_all(start_two(tmp_path, *FIT, "--epochs", "1"))
     assert "never trained on" in first
