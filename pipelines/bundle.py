@@ -218,13 +218,19 @@ def save_model(model: keras.Model, path: Path) -> None:
     Raises:
         OSError: what was written is not what was to be written.
     """
-    twin = type(model).from_config(model.get_config())
-    twin.set_weights(model.get_weights())
+    plain = twin(model)
     with replacing(path) as temporary:
-        twin.save(temporary)
+        plain.save(temporary)
         read = load_model(temporary).get_weights()
-        if not all(np.array_equal(a, b) for a, b in zip(read, twin.get_weights(), strict=True)):
+        if not all(np.array_equal(a, b) for a, b in zip(read, plain.get_weights(), strict=True)):
             raise OSError(f"'{path}' was written, but reads back with other weights; is the disk in order?")
+
+
+def twin(model: keras.Model) -> keras.Model:
+    """The same model without its training state, and without the devices that it was trained on."""
+    found = type(model).from_config(model.get_config())
+    found.set_weights(model.get_weights())
+    return found
 
 
 def load_model(path: Path) -> keras.Model:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipelines import cluster
 from pipelines.feed import Feed
 
 _service = tf.data.experimental.service
@@ -36,7 +37,19 @@ def same_batches(feed: Feed, address: str) -> Feed:
 def same_examples(batches: tf.data.Dataset, address: str, *, name: str | None = None) -> tf.data.Dataset:
     """A finite data set whose examples any number of workers of a service share, each read once an epoch.
 
-    Which examples are in a batch, and the order, are others each time; batches at a worker's end may be smaller. A
-    worker that dies takes along what it had taken. With a `name`, all trainers of that name share one epoch.
+    Which examples are in a batch, and the order, are others each time; only the last batch may be smaller. A worker
+    that dies takes along what it had taken. With a `name`, all trainers of that name share one epoch.
+
+    Raises:
+        ValueError: several machines train one model, of which each would get another order, or there are no batches.
     """
-    return batches.apply(_service.distribute(_service.ShardingPolicy.DYNAMIC, address, job_name=name))
+    if cluster.cluster() is not None:
+        raise ValueError(
+            "Workers that train one model take their parts of the same batches, and same_examples gives each of them "
+            "others. Use same_batches."
+        )
+    for batch in batches.take(1):
+        size = tf.shape(tf.nest.flatten(batch)[0])[0]
+        shared = batches.apply(_service.distribute(_service.ShardingPolicy.DYNAMIC, address, job_name=name))
+        return shared.rebatch(tf.cast(size, tf.int64))  # each worker ends with what is left of its own
+    raise ValueError("The data set has no batches.")

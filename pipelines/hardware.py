@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from pipelines import workers
+from pipelines import cluster, workers
 from pipelines.run import Hardware
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -23,9 +23,14 @@ def begin(hardware: Hardware) -> None:
         ValueError: there are to be several workers, and TF_CONFIG does not say which, or names what cannot be.
         WorkersError: TensorFlow has begun already, or this version was not tested with several workers.
     """
-    cluster = workers.cluster()
-    if cluster is not None and hardware.strategy in ("auto", "multi_worker"):
-        workers.join(cluster)
+    found = cluster.cluster()
+    if found is not None and hardware.strategy in ("auto", "multi_worker"):
+        workers.join(found)
+    elif found is not None and cluster.given():
+        raise ValueError(
+            f"The run has Hardware(strategy={hardware.strategy!r}), which is for one machine, and --workers names "
+            f"{len(found.workers)}. Leave --workers out, or write 'auto' in its run.json."
+        )
     elif hardware.strategy == "multi_worker":
         raise ValueError(
             "Hardware(strategy='multi_worker') needs the addresses of at least two workers: give --workers "
@@ -52,9 +57,9 @@ def choose_strategy(hardware: Hardware) -> tf.distribute.Strategy:
     The devices are GPUs, or logical CPU devices where there is no GPU.
     """
     begin(hardware)
-    cluster = workers.joined()
-    if cluster is not None and hardware.strategy in ("auto", "multi_worker"):
-        return cluster
+    joined = workers.joined()
+    if joined is not None and hardware.strategy in ("auto", "multi_worker"):
+        return joined
     names = devices()
     if hardware.strategy == "mirrored" or (hardware.strategy == "auto" and len(names) > 1):
         return _mirrored(tuple(names))
@@ -67,12 +72,12 @@ def _mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
 
     It would follow TF_CONFIG to other machines, were there one.
     """
-    cluster = os.environ.pop("TF_CONFIG", None)
+    config = os.environ.pop("TF_CONFIG", None)
     try:
         return tf.distribute.MirroredStrategy(names)
     finally:
-        if cluster is not None:
-            os.environ["TF_CONFIG"] = cluster
+        if config is not None:
+            os.environ["TF_CONFIG"] = config
 
 
 def devices() -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from pipelines import lora
+from pipelines import lora, workers
 from pipelines.files import replacing, write_text
 from pipelines.monitor import Epoch, History
 
@@ -49,7 +50,7 @@ class Keeper:
         if self._folder:
             if better:
                 with replacing(self._folder / "best.weights.h5") as path:
-                    self._model.save_weights(path)
+                    workers.alone(partial(self._model.save_weights, path))
             write_text(self._folder / "history.csv", self.history.to_csv())
             write_text(self._folder / "history.json", self.history.to_json())
         return better

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines import diagnosis, optimizer
+from pipelines import diagnosis, optimizer, workers
+from pipelines.accord import Accord
 from pipelines.checkpoints import Checkpoint, Checkpoints, Remembered
 from pipelines.clipping import Clip
 from pipelines.decay import penalty
@@ -81,7 +82,9 @@ class Loop:
         self._keeper, self._settings, self._checkpoints = keeper, settings, checkpoints
         self._states, self._course = checkpoints or Remembered(), Course(settings.accumulate)
         self._recovery = Recovery(model, feed, self._states, self._course, keeper, rollbacks=settings.rollbacks)
-        self._watchers, self._interruption = tuple(watchers), interruption or Interruption()
+        self._watchers = tuple(watchers)
+        several = workers.train_together(model)
+        self._accord = Accord(interruption or Interruption(), self._is_late, several=several)
         self._saved = time.monotonic()
         self._new_best = False
         self._average: MovingAverage | None = None
@@ -150,7 +153,8 @@ class Loop:
             for watcher in self._watchers:
                 watcher.after_epoch(epoch)
             self._save()
-            self._leave_if_asked()
+            self._accord.meet()
+            self._accord.leave_if_asked()
 
     def _train_epoch(self, phase: Phase, engine: Engine) -> None:
         save = self._save if self._settings.divide else None
@@ -159,7 +163,8 @@ class Loop:
         if self.at.batch == 0:
             self._model.reset_metrics()
         while self.at.batch < self._feed.steps:
-            step = self._recovery.step(engine, self.at, self._variables, save)
+            step = self._recovery.step(engine, self.at, self._variables, save, *self._accord.wishes())
+            self._accord.hear(step.wishes)
             self.at.batch, self.at.step = self.at.batch + 1, self.at.step + 1
             if not (step.skipped or (math.isfinite(step.loss) and all(map(math.isfinite, step.norms)))):
                 self._recovery.roll_back(self.at, step.loss)
@@ -185,23 +190,21 @@ class Loop:
     def _validate(self, engine: Engine) -> dict[str, float]:
         if self._validation is None:
             return {}
-        found = evaluate(engine, self._validation, between=self._leave_if_asked)
+        found = evaluate(engine, self._validation, between=self._accord.leave_if_asked)
         return {f"val_{name}": value for name, value in found.items()}
 
     def _is_due(self) -> bool:
         every = self._settings.save_steps
-        return self.at.step % every == 0 if every else time.monotonic() - self._saved > SECONDS
+        return self.at.step % every == 0 if every else self._accord.late
 
-    def _leave_if_asked(self) -> None:
-        """End if a signal asked for it."""
-        if self._interruption.asked:
-            raise Interrupted(self._interruption.asked)
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._saved > SECONDS
 
     def _end_if_asked(self) -> None:
         """Save and end if a signal asked for it."""
-        if self._interruption.asked:
+        if self._accord.asked:
             self._save()
-        self._leave_if_asked()
+        self._accord.leave_if_asked()
 
     def _diverge(self, phase: Phase, engine: Engine, loss: float) -> None:
         number = self.at.step - 1

@@ -213,7 +213,7 @@ class _Sweep:
         """The loss before each of the steps, until it has diverged."""
         data = batches.start(0)
         self._model._symbolic_build(data_batch=example(data.element_spec))
-        iterator = iter(self._model.distribute_strategy.experimental_distribute_dataset(data))
+        iterator = self._engine.batches(data)
         losses: list[float] = []
         for rate in rates:
             self._rate.assign(rate)

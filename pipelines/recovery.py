@@ -88,7 +88,9 @@ class Recovery:
         self._course, self._keeper, self._rollbacks = course, keeper, rollbacks
         self._batches: Any = None  # one iterator for all phases: a data set of one's own may draw anew for each
 
-    def step(self, engine: Engine, at: Position, variables: Values, save: Callable[[], None] | None) -> Step:
+    def step(
+        self, engine: Engine, at: Position, variables: Values, save: Callable[[], None] | None, *wishes: bool
+    ) -> Step:
         """The next step. If memory does not suffice it is done in more micro-batches, as are all that follow.
 
         `save` writes a checkpoint then; without it, or on several machines, the step fails instead.
@@ -100,7 +102,7 @@ class Recovery:
             if self._batches is None:
                 self._batches = engine.batches(self._feed.start(at.step))
             try:
-                return engine.train(self._batches)
+                return engine.train(self._batches, *wishes)
             except EXHAUSTED as error:
                 if DISK in str(error):  # which TensorFlow calls by the same name
                     raise OSError(f"{DISK}, which the input of step {at.step + 1} needs.") from error
@@ -246,6 +248,8 @@ def evaluate(engine: Engine, batches: tf.data.Dataset, *, between: Callable[[], 
     try:
         return engine.evaluate(batches, between=between)
     except EXHAUSTED:
+        if workers.joined() is not None:
+            raise
         half = -(-int(tf.nest.flatten(next(iter(batches)))[0].shape[0]) // 2)
     return in_smaller_batches(lambda size: engine.evaluate(batches.rebatch(size), between=between), half)
 

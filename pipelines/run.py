@@ -68,9 +68,9 @@ class Phase:
 class Hardware:
     """What a run computes on.
 
-    strategy: "one" device, "mirrored" over all visible ones, "multi_worker" over those of all machines in TF_CONFIG
-    (with pipelines.train.fit alone), or "auto": mirrored where there are several GPUs (or several logical CPU
-    devices), else one. precision: "auto" is the fastest that all devices have.
+    strategy: "one" device, "mirrored" over all visible ones, "multi_worker" over those of all machines in --workers or
+    TF_CONFIG, or "auto": multi_worker where several are named, else mirrored where there are several GPUs (or
+    several logical CPU devices), else one. precision: "auto" is the fastest that all devices have.
     """
 
     strategy: Strategy = "auto"

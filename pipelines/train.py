@@ -1,128 +1,32 @@
-"""Training: of any model on any batches, and of a run from its data to its bundle."""
+"""A run from its data to its bundle, and on from where it stopped."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from pipelines import batch_size, bundle, datasets, diagnosis, evaluate, hardware, images, objectives, teacher, workers
+from pipelines import batch_size, bundle, cluster, datasets, diagnosis, hardware, objectives, outcome, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
 from pipelines.datasets import Dataset
-from pipelines.feed import Feed, feed
-from pipelines.files import remove_partial
-from pipelines.freezing import GivenGroups, check_phases, find_groups
-from pipelines.interruption import watched
-from pipelines.keeper import Keeper
-from pipelines.loop import Loop, Settings
+from pipelines.feed import Feed
+from pipelines.fit import fit
+from pipelines.freezing import check_phases, find_groups
+from pipelines.loop import Settings
 from pipelines.lr_finder import Found, find_learning_rate
-from pipelines.monitor import History, ProgressBar, Watcher
 from pipelines.objectives import Objective
-from pipelines.objectives.losses import CrossEntropy
-from pipelines.objectives.objective import accuracy
-from pipelines.recovery import in_smaller_batches
-from pipelines.run import Phase, Run
-from pipelines.tensorboard import FOLDER, TensorBoard
-from zoo.layers.auxiliary import without_auxiliary
-from zoo.layers.pixels import PixelInput
+from pipelines.run import Run
+from pipelines.tensorboard import FOLDER
+
+__all__ = ["CHECKPOINTS", "find_rate", "fit", "resume", "train"]
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
-
-
-def fit(
-    model: keras.Model,
-    phases: Sequence[Phase],
-    train: tf.data.Dataset | Feed,
-    validation: tf.data.Dataset | None = None,
-    *,
-    groups: GivenGroups | None = None,
-    loss: keras.losses.Loss | str | None = None,
-    metrics: Sequence | Callable[[], Sequence] | None = None,
-    patience: int = 5,
-    folder: Path | None = None,
-    progress: bool = True,
-    unit: str = "examples",
-    tensorboard: Path | None = None,
-    settings: Settings | None = None,
-    checkpoints: Checkpoints | None = None,
-    resumed: Checkpoint | None = None,
-) -> History:
-    """Train a functional model phase by phase; it ends with the best weights of all phases.
-
-    `train` and `validation` are data sets of (inputs, targets) or (inputs, targets, weights) batches, finite, of
-    your own or from pipelines. Weights are of examples (B,) or tokens (B, T); the loss is a mean over their sum, and
-    metrics count by them, so that what has the weight 0 (padding) has no part in either.
-
-    For a model of the zoo the groups follow from its layer names; for any other give them as lists of layers or
-    layer names, from input to output. `loss` is sparse categorical cross-entropy on logits unless given; `metrics`
-    are the accuracy unless given, and may be a function that makes them, in the scope of the model's strategy.
-    Without a validation set the last weights are the best.
-
-    With `checkpoints` the fit writes down where it is, as `settings` say how often; `resumed` is the one to go on from,
-    with the same model, phases and data. `tensorboard` is a folder for curves; `unit` what the progress bar counts.
-
-    For several devices or half precision, build the model inside `hardware.scope(...)`; batches then
-    must divide by the number of devices. With a folder, history.csv and best.weights.h5 are written
-    there after every epoch.
-
-    Raises:
-        ValueError: no training batches, groups that do not cover the model, images in 0..1.
-        TrainingDiverged: the loss is no number any more.
-        OutOfMemory: a step does not fit, in the smallest micro-batches either.
-    """
-    found = find_groups(model, groups)
-    check_phases(found, phases)
-    batches = feed(train)
-    if any(isinstance(layer, PixelInput) for layer in model.layers):
-        images.check_range(batches.epoch())
-    keeper = Keeper(model, patience=patience, folder=folder)
-    watchers: list[Watcher] = []
-    if progress:
-        watchers.append(ProgressBar(phases=len(phases), batch=_batch_size(batches), unit=unit))
-    if tensorboard is not None:
-        start = resumed.state["position"]["step"] if resumed else 0
-        watchers.append(TensorBoard(tensorboard, model=model, groups=found, start=start))
-    with watched() as interruption:
-        loop = Loop(
-            model,
-            found,
-            phases,
-            batches,
-            validation,
-            loss=loss or CrossEntropy(),
-            metrics=_made(metrics or (accuracy if loss is None else ("accuracy",))),
-            keeper=keeper,
-            settings=settings or Settings(),
-            checkpoints=checkpoints,
-            watchers=watchers,
-            interruption=interruption,
-        )
-        try:
-            loop.run(resumed)
-        except KeyboardInterrupt:
-            keeper.restore_best()
-            raise
-        finally:
-            for watcher in watchers:
-                watcher.close()
-    return keeper.history
-
-
-def _batch_size(batches: Feed) -> int | None:
-    """The examples of a batch, if all are of one size."""
-    sides = {tensor.shape[0] for tensor in tf.nest.flatten(batches.start(0).element_spec)}
-    return sides.pop() if len(sides) == 1 else None
-
-
-def _made(metrics: Sequence | Callable[[], Sequence]) -> Callable[[], Sequence]:
-    return metrics if callable(metrics) else lambda: metrics
 
 
 def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle:
@@ -137,12 +41,15 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         CheckpointsError: the state cannot be written, or another process trains there; what is there is intact.
+        WorkersError: the workers of a cluster cannot train together, or one of them was lost.
     """
     bundle.check_room(run.out, overwrite=overwrite)
     bundle.check_writable(run.out)
     Checkpoints(run.out / CHECKPOINTS).check_free()
-    run = batch_size.settled(run)
-    return _carry_out(run, datasets.load(run), progress=progress)
+    hardware.begin(run.hardware)
+    with workers.watched(run.out):
+        run = batch_size.settled(run)
+        return _carry_out(run, datasets.load(run), progress=progress)
 
 
 def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
@@ -150,26 +57,28 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
 
     Raises:
         FileNotFoundError: no run began there.
-        ValueError: the data are no longer those that it began with.
+        ValueError: the data or the teacher are no longer those that it began with.
         CheckpointsError: another process trains there, or all checkpoints are damaged.
+        WorkersError: as `train`.
     """
     folder = Path(folder)
     if (folder / "bundle.json").is_file():
-        return bundle.complete(folder) if (folder / CHECKPOINTS).exists() else bundle.load(folder)
+        left = (folder / CHECKPOINTS).exists() and cluster.is_first()
+        return bundle.complete(folder) if left else bundle.load(folder)
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
-    found = Checkpoints(folder / CHECKPOINTS).latest()
-    if found is None:
-        return _carry_out(run, datasets.load(run), progress=progress)
-    return _carry_out(run, datasets.load(run, folder=folder), resumed=found, progress=progress)
+    hardware.begin(run.hardware)
+    with workers.watched(folder):
+        found = workers.checkpoints(folder / CHECKPOINTS).latest()
+        data = datasets.load(run, folder=folder) if found else datasets.load(run)
+        return _carry_out(run, data, resumed=found, progress=progress)
 
 
 def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
-    _refuse_workers(run)
     keras.utils.set_random_seed(run.seed)
     tf.config.experimental.enable_op_determinism()
-    task = run.task or data.task
+    outcome.agree(run, data, resumed)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
@@ -178,12 +87,10 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
     check_phases(find_groups(learner), run.phases)
     training = data.training_set(learner, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, learner)
-    about = _about(data, learner, resumed, run.out)
-    checkpoints = Checkpoints(run.out / CHECKPOINTS)
+    about = outcome.about(run, data, learner, resumed)
+    checkpoints = workers.checkpoints(run.out / CHECKPOINTS)
     with checkpoints.lock():
-        if resumed is None:
-            bundle.prepare(run, data)
-        remove_partial(run.out)
+        outcome.begin(run, data, anew=resumed is None)
         history = fit(
             learner,
             run.phases,
@@ -200,21 +107,8 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
             resumed=resumed,
             settings=_settings(run, data, training, about),
         )
-        model = without_auxiliary(model)
-        test = len(data.parts["test"]) > 0
-        score = partial(evaluate.evaluate, model, data, objective, seed=run.seed)
-        scores = in_smaller_batches(lambda size: score(batch=size), run.batch) if test else None
-        taught = teacher.report(learner, run, data, objective)
         devices = hardware.describe(strategy, run.hardware, batch=batch)
-        return bundle.save(model, run, data, task=task, history=history, scores=scores, devices=devices, teacher=taught)
-
-
-def _refuse_workers(run: Run) -> None:
-    if workers.cluster() is not None and run.hardware.strategy in ("auto", "multi_worker"):
-        raise ValueError(
-            "TF_CONFIG names several workers, and a Run trains on one machine. Set Hardware(strategy='mirrored') for "
-            "this one alone; for all of them call pipelines.train.fit in a program of your own (docs/scale.md)."
-        )
+        return outcome.conclude(model, learner, run, data, objective, history=history, devices=devices)
 
 
 def find_rate(run: Run) -> Found:
@@ -223,9 +117,15 @@ def find_rate(run: Run) -> Found:
     Raises:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
-    run = batch_size.settled(run)
+    hardware.begin(run.hardware)
+    with workers.watched():
+        run = batch_size.settled(run)
+        return _find_rate(run, datasets.load(run))
+
+
+def _find_rate(run: Run, data: Dataset) -> Found:
+    outcome.agree(run, data)
     keras.utils.set_random_seed(run.seed)
-    data = datasets.load(run)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
@@ -239,16 +139,6 @@ def find_rate(run: Run) -> Found:
         optimization=run.optimization,
         accumulate=run.hardware.accumulate,
     )
-
-
-def _about(data: Dataset, learner: keras.Model, resumed: Checkpoint | None, out: Path) -> dict[str, Any]:
-    """What a run's data and teacher are known by; others than it began with are refused."""
-    about = _summary(data) | teacher.identity(learner)
-    known = about if resumed is None else resumed.state["data"]
-    if known != about:
-        what = "teacher has" if known.get("teacher") != about.get("teacher") else "data have"
-        raise ValueError(f"The {what} changed since the run in '{out}' began. Begin it anew: zoo fit --run.")
-    return about
 
 
 def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any]) -> Settings:
@@ -266,11 +156,6 @@ def _names(data: Dataset, training: Feed, number: int) -> Sequence[str]:
     """What the examples of a batch are called."""
     found = diagnosis.examples(training, number)
     return () if found is None else diagnosis.names_of(data, "train", found)
-
-
-def _summary(data: Dataset) -> dict[str, Any]:
-    """What a run's data are known by when it goes on."""
-    return {"classes": list(data.classes), **{part: len(examples) for part, examples in data.parts.items()}}
 
 
 def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Model) -> tf.data.Dataset | None:

@@ -6,25 +6,40 @@ Who they are is in TF_CONFIG, as cluster managers set it. The first worker is th
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
+import functools
+import hashlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from pipelines import cluster
 from pipelines.checkpoints import Checkpoints
+from pipelines.cluster import Cluster
 
+T = TypeVar("T")
 PATIENCE = 600  # seconds for all workers to come, unless ZOO_WORKERS_WAIT says another number
+_HEALTH = 5  # seconds between two looks for the other workers
+_FILES = 60  # seconds after which a file that one machine has written is seen by all others
 TESTED = {"keras": "3.15", "tensorflow": "2.21"}
 _WATCH = """
 import os, signal, sys, time
 parent, seconds, told = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+def interrupted(*_):
+    print("error: Interrupted.", file=sys.stderr, flush=True)
+    os.kill(parent, signal.SIGTERM)
+    sys.exit()
+signal.signal(signal.SIGINT, interrupted)
 end = time.monotonic() + seconds
 while os.getppid() == parent:
     if time.monotonic() > end:
@@ -32,7 +47,7 @@ while os.getppid() == parent:
         os.kill(parent, signal.SIGKILL)
         break
     time.sleep(0.2)
-"""  # ends the process that began it
+"""  # ends the process that began it; Ctrl-C in a terminal comes to both
 _strategies: dict[Cluster, tf.distribute.Strategy] = {}  # at most one: a process joins once
 
 
@@ -42,76 +57,6 @@ class WorkersError(OSError):
 
 class WorkerLost(WorkersError):
     """Another worker has ended, or cannot be reached any more; nothing can go on without it."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The addresses of all workers, the same everywhere and in the same order, and which of them this process is.
-
-    Raises:
-        ValueError: an address is no host:port or is there twice, or the index is not one of them.
-    """
-
-    workers: tuple[str, ...]
-    index: int
-
-    def __post_init__(self) -> None:
-        for address in self.workers:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdigit():
-                raise ValueError(f"A worker's address is host:port, such as machine1:2222, got {address!r}.")
-        if len(set(self.workers)) < len(self.workers):
-            raise ValueError(f"A worker's address is there twice: {', '.join(self.workers)}.")
-        if not 0 <= self.index < len(self.workers):
-            raise ValueError(
-                f"Worker {self.index} of {len(self.workers)}: the index counts from 0 to {len(self.workers) - 1}."
-            )
-
-    def to_json(self) -> str:
-        """As TF_CONFIG."""
-        return json.dumps({"cluster": {"worker": self.workers}, "task": {"type": "worker", "index": self.index}})
-
-
-def configure(workers: Sequence[str], index: int) -> None:
-    """Set TF_CONFIG for this process, as a cluster manager would have.
-
-    Raises:
-        ValueError: as Cluster, or TF_CONFIG is set to another cluster already.
-    """
-    wanted, known = Cluster(tuple(workers), index), cluster()
-    if known not in (None, wanted):
-        raise ValueError(f"TF_CONFIG says {known}, the options {wanted}. Give only one of them.")
-    os.environ["TF_CONFIG"] = wanted.to_json()
-
-
-def cluster() -> Cluster | None:
-    """What TF_CONFIG says; None where there is one worker or no TF_CONFIG. A "chief" in it is the first worker.
-
-    Raises:
-        ValueError: it cannot be understood, or has tasks that are not for training in step.
-    """
-    text = os.environ.get("TF_CONFIG", "")
-    if not text.strip():
-        return None
-    try:
-        found = json.loads(text)
-        if found == {}:
-            return None
-        jobs: Mapping[str, Sequence[str]] = found["cluster"]
-        kind, index = found["task"]["type"], int(found["task"]["index"])
-        chiefs, others = tuple(jobs.get("chief", ())), tuple(jobs.get("worker", ()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'TF_CONFIG={text!r} is not {{"cluster": {{"worker": [addresses]}}, "task": {{"type": "worker", '
-            f'"index": 0}}}}: {type(error).__name__} {error}.'
-        ) from None
-    if kind not in ("chief", "worker") or set(jobs) - {"chief", "worker", "evaluator"}:
-        raise ValueError(
-            f"TF_CONFIG is of a {kind!r} among {', '.join(jobs)}; workers that train in step are only 'chief' and "
-            "'worker'. There are no parameter servers and evaluators."
-        )
-    workers = Cluster((*chiefs, *others), index + (len(chiefs) if kind == "worker" else 0))
-    return workers if len(workers.workers) > 1 else None
 
 
 def join(found: Cluster) -> tf.distribute.Strategy:
@@ -124,8 +69,9 @@ def join(found: Cluster) -> tf.distribute.Strategy:
     if found in _strategies:
         return _strategies[found]
     if _strategies:
-        raise ValueError(f"This process has joined {next(iter(_strategies))} and cannot join {found}.")
+        raise ValueError(f"This process is {next(iter(_strategies))} and cannot be {found}.")
     _check_versions()
+    _check_port(found)
     if found.index == 0 or sys.stderr.isatty():
         print(f"Worker {found.index} waits for all of {', '.join(found.workers)}", file=sys.stderr, flush=True)
     spec = tf.train.ClusterSpec({"worker": found.workers})
@@ -139,6 +85,12 @@ def join(found: Cluster) -> tf.distribute.Strategy:
         raise WorkersError(
             "Workers join before TensorFlow does anything else. Call pipelines.hardware.begin first in the program."
         ) from error
+    except tf.errors.OpError as error:
+        raise WorkersError(
+            f"Worker {found.index} cannot join {', '.join(found.others)}: {error.message}. Start all of them again, "
+            "each with its own index."
+        ) from error
+    strategy.extended._check_health_interval = _HEALTH
     _strategies[found] = strategy
     return strategy
 
@@ -166,6 +118,12 @@ def joined() -> tf.distribute.Strategy | None:
     return next(iter(_strategies.values()), None)
 
 
+def train_together(model: keras.Model) -> bool:
+    """Whether a model is one that all workers train."""
+    strategy = joined()
+    return strategy is not None and model.distribute_strategy is strategy
+
+
 def is_chief() -> bool:
     """Whether this process writes what is to be written; on one machine it does."""
     return all(found.index == 0 for found in _strategies)
@@ -173,33 +131,94 @@ def is_chief() -> bool:
 
 def wait() -> None:
     """Wait until all workers have come here: the chief has written what it writes."""
+    any_of(())
+
+
+def alone(action: Callable[[], T]) -> T:
+    """Do something that the other workers do not, inside the scope of a strategy too.
+
+    A variable made in that scope is one of all workers, and waited for: Keras makes some only to save weights. The
+    scope is one of a thread.
+    """
+    if joined() is None:
+        return action()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(action).result()
+
+
+def led(lead: Callable[[], T], follow: Callable[[], T]) -> T:
+    """What the chief makes of the one, while the other workers wait, and they of the other."""
+    if not is_chief():
+        wait()
+        return follow()
+    made = lead()
+    with contextlib.suppress(tf.errors.OpError):  # who was lost since is not needed any more
+        wait()
+    return made
+
+
+def any_of(wishes: Sequence[bool]) -> tuple[bool, ...]:
+    """Which of some wishes any worker has; all of them ask at the same time."""
     strategy = joined()
-    if strategy is not None:
-        _together(strategy, 0.0)
+    if strategy is None:
+        return tuple(wishes)
+    return tuple(float(each) > 0 for each in _together(strategy, 0.0, *map(float, wishes))[1:])
 
 
-def check_same(number: int, what: str) -> None:
-    """Refuse to go on where workers disagree on a number, such as the step that they go on from.
+def check_same(value: int | str, what: str) -> None:
+    """Refuse to go on where workers disagree, such as on the step that they go on from.
 
     Raises:
-        ValueError: not all have the same, up to 16 million.
+        ValueError: not all have the same text, or number up to 16 million.
     """
     strategy = joined()
     if strategy is None:
         return
+    told = f": it is {value} here" if isinstance(value, int) else ""
+    number = value if isinstance(value, int) else int(hashlib.sha256(value.encode()).hexdigest()[:6], 16)
     replicas = strategy.num_replicas_in_sync
-    total, squares = _together(strategy, float(number)), _together(strategy, float(number) ** 2)
+    total, squares = _together(strategy, float(number), float(number) ** 2)
     if total != number * replicas or squares != float(number) ** 2 * replicas:
+        average = f" and {total / replicas:g} on average" if told else ""
         raise ValueError(
-            f"The workers differ in {what}: it is {number} here and {total / replicas:g} on average. All of them need "
-            "the same command, data and folder."
+            f"The workers differ in {what}{told}{average}. All of them need the same command, data and folder."
         )
 
 
-def _together(strategy: tf.distribute.Strategy, number: float) -> float:
-    """The sum over all replicas."""
-    found = strategy.run(tf.function(lambda: tf.constant(number, tf.float64)))
-    return float(strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None))
+def check_shared(path: Path) -> None:
+    """Refuse to go on where not all workers see a file that the chief has written.
+
+    Raises:
+        ValueError: one of them does not, for as long as a network's file system may take.
+    """
+    if joined() is None:
+        return
+    wait()
+    end = time.monotonic() + _FILES
+    while not path.is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # has some file systems look anew
+    if any_of([not path.is_file()])[0]:
+        raise ValueError(
+            f"'{path.parent}' is not the same folder for all workers: not all of them see what worker 0 writes there. "
+            "Name one that all machines share."
+        )
+
+
+def _together(strategy: tf.distribute.Strategy, *numbers: float) -> np.ndarray:
+    """The sums over all replicas."""
+    return _adder(strategy)(tf.constant(numbers, tf.float64)).numpy()
+
+
+@functools.cache
+def _adder(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The sum over all replicas of what each worker gives to its own."""
+
+    def add(values: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, (values,)), axis=None)
+
+    return tf.function(add)
 
 
 def in_shares(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -222,18 +241,20 @@ def watched(folder: Path | None = None) -> Iterator[None]:
         if not _strategies or not _is_loss(error):
             raise
         found = next(iter(_strategies))
-        others = [address for index, address in enumerate(found.workers) if index != found.index]
-        again = f" with: zoo resume {folder}" if folder else ""
+        one = "at least one of " if len(found.others) > 1 else ""
+        began = folder is not None and (folder / "run.json").is_file()
+        again = f" with: zoo resume {folder}{cluster.given()}" if began else "."
         raise WorkerLost(
-            f"Worker {found.index} ({found.workers[found.index]}) cannot go on: of {', '.join(others)} at least one "
-            f"has ended or cannot be reached. The checkpoints so far are whole. Start all workers again{again}."
+            f"Worker {found.index} ({found.workers[found.index]}) cannot go on: {one}{', '.join(found.others)} has "
+            f"ended or cannot be reached. The checkpoints so far are whole. Start all workers again{again}"
         ) from error
 
 
 def _is_loss(error: tf.errors.OpError) -> bool:
     """Whether an error is that of a worker that does not answer, not one of this worker's own."""
     told = str(error)
-    return "Collective ops is aborted" in told or isinstance(
+    aborted = "Collective ops is aborted" in told and "expected type" not in told  # they do not do the same things
+    return aborted or isinstance(
         error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.DeadlineExceededError
     )
 
@@ -254,6 +275,23 @@ class Follower(Checkpoints):
 def checkpoints(folder: Path) -> Checkpoints:
     """Those of a folder that all workers see, written by the chief alone."""
     return Checkpoints(folder) if is_chief() else Follower(folder)
+
+
+def _check_port(found: Cluster) -> None:
+    """Refuse a port that another program listens on, which TensorFlow would say in many lines."""
+    port = int(found.workers[found.index].rpartition(":")[2])
+    family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("", port))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            return  # let TensorFlow try
+        raise WorkersError(
+            f"Worker {found.index} cannot listen on port {port} of this machine: {os.strerror(error.errno)}. Another "
+            "worker or program may have it; is --index the right one?"
+        ) from error
 
 
 def _check_versions() -> None:

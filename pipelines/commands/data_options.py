@@ -86,13 +86,13 @@ Horizon = Annotated[int | None, _option("Time steps predicted; 1 if not given.",
 Stride = Annotated[int | None, _option("Time steps from one window to the next; 1 if not given.", kind="series")]
 
 
-def data(sources: Mapping[str, str | None], options: Mapping[str, Any]) -> AnyData:
-    """The data of the one kind that has a source, from the options that are given (not None, not empty).
+def data(given: Mapping[str, Any]) -> AnyData:
+    """The data of the one kind that has a source, from the options that are given.
 
     Raises:
         ValueError: no source or several, or an option of another kind.
     """
-    chosen = {kind: source for kind, source in sources.items() if source is not None}
+    chosen = {kind: given[kind] for kind in KINDS if kind in given}
     if len(chosen) != 1:
         got = f"; got {_named(chosen)}" if chosen else ""
         raise ValueError(
@@ -100,18 +100,19 @@ def data(sources: Mapping[str, str | None], options: Mapping[str, Any]) -> AnyDa
             f"{got}: zoo fit mobilenet_v2 --images FOLDER."
         )
     ((kind, source),) = chosen.items()
-    given = {name: value for name, value in options.items() if value not in (None, [])}
-    for name in given:
+    known = {name for each in KINDS.values() for name in _fields(each)}
+    options = {name: value for name, value in given.items() if name in known}
+    for name in options:
         if name not in _fields(KINDS[kind]):
             able = [other for other in KINDS if name in _fields(KINDS[other])]
             raise ValueError(f"{_named([name])} is for {_named(able)}, not for --{kind}.")
-    if kind == "series" and "target" not in given:
+    if kind == "series" and "target" not in options:
         raise ValueError("--series needs the option --target: the column to predict, one option each.")
-    return KINDS[kind](source, **{name: _value(kind, name, value) for name, value in given.items()})
+    return KINDS[kind](source, **{name: _value(kind, name, value) for name, value in options.items()})
 
 
 def _value(kind: str, name: str, value: Any) -> Any:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         return value
     if kind != "tables" or name != "target":
         return tuple(value)

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines import cluster
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 def fit(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(help="A model's name, as in zoo list, or a checkpoint: hf://org/repo or ./directory."),
@@ -118,45 +120,23 @@ def fit(
     feature_weight: training.FeatureWeight = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
+    workers: training.Workers = None,
+    index: training.Index = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
-    from pipelines.run import Hardware, Run
+    from pipelines.run import Run
 
+    training.join(workers, index)
     if run_file is not None:
         return _train(_again(run_file, output), overwrite=overwrite)
-    data = options.data(
-        {"images": images, "texts": texts, "tables": tables, "series": series},
-        {
-            "validation": validation, "test": test, "data_dir": data_dir,
-            "size": size, "crop": crop, "augment": augment, "flip": flip, "skip_corrupt": skip_corrupt or None,
-            "balance": balance or None, "mixup": mixup, "cutmix": cutmix, "label_delim": label_delim,
-            "text_column": text_column, "second_column": second_column, "label_column": label_column,
-            "length": length, "tokenizer": tokenizer, "vocabulary": vocabulary,
-            "class_columns": class_columns, "target": target, "categorical": categorical, "ignore": ignore,
-            "columns": columns, "window": window, "horizon": horizon, "stride": stride,
-        },
-    )  # fmt: skip
+    given = training.given(context)
+    data = options.data(given)
     if model is None:
         raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
     weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
-    given = training.run_options(
-        {
-            "optimizer": optimizer, "schedule": schedule, "weight_decay": weight_decay, "momentum": momentum,
-            "nesterov": nesterov, "clip": clip, "clip_by": clip_by, "ema": ema, "l1": l1, "l2": l2, "task": task,
-            "patience": patience, "label_smoothing": label_smoothing, "focus": focus, "save_steps": save_steps,
-            "teacher": teacher, "teacher_weights": teacher_weights, "temperature": temperature, "loss": loss,
-            "label_share": label_share, "features": feature_pairs or features, "feature_weight": feature_weight,
-            "rollbacks": rollbacks,
-        },
-        class_weight=class_weights, positive_weight=positive_weights,
-        overrides={"dropout": dropout, "stochastic_depth": stochastic_depth},
-    )  # fmt: skip
-    run = Run(
-        model, data, _phases(recipe, epochs, learning_rate, warmup), output, weights=weights, seed=seed,
-        batch=training.batch_size(batch),
-        hardware=Hardware(precision=precision, accumulate=accumulate), **given,  # type: ignore[arg-type]
-    )  # fmt: skip
+    phases = _phases(recipe, epochs, learning_rate, warmup)
+    run = Run(model, data, phases, output, weights=weights, **training.run_options(given))
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
@@ -220,8 +200,11 @@ def export(
 
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of a run that was interrupted or killed.", metavar="RUN")],
+    workers: training.Workers = None,
+    index: training.Index = None,
 ) -> None:
     """Go on with a run where it stopped; it ends with the weights that it would have ended with."""
+    training.join(workers, index)
     import_tensorflow()
     from pipelines.train import resume
 
@@ -237,22 +220,25 @@ def _train(run, *, overwrite: bool) -> None:
 
 def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
     import_tensorflow()
-    from pipelines import batch_size, bundle
+    from pipelines import batch_size, bundle, workers
     from pipelines.train import find_rate
 
     bundle.check_room(run.out, overwrite=overwrite)
     run = batch_size.settled(run)
     found = find_rate(run)
-    out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
+    shown = workers.is_chief()
+    if shown:
+        out.print(f"Learning rate: {found.steepest:.1e}, where the loss falls fastest (cautious: {found.valley:.1e}).")
     try:
         _train(dataclasses.replace(run, phases=phases(found.steepest)), overwrite=overwrite)
     finally:
-        if run.out.is_dir():
+        if run.out.is_dir() and shown:
             found.draw(run.out / "learning_rate.png")
 
 
 def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
     """Carry out a run, and print what has come of it."""
+    from pipelines import workers
     from pipelines.interruption import Interrupted
 
     try:
@@ -260,7 +246,10 @@ def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
     except KeyboardInterrupt as error:
         began = (folder / "run.json").is_file()
         code = 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
-        fail("Interrupted." + (f" What is done is saved. Go on with: zoo resume {folder}" if began else ""), code)
+        again = f" What is done is saved. Go on with: zoo resume {folder}{cluster.given()}" if began else ""
+        fail(f"Interrupted.{again}", code)
+    if not workers.is_chief():
+        return
     if bundle.scores:
         _print_scores(bundle.scores, bundle.run.data.unit)
     out.print(f"The model is in [bold]{bundle.path}[/]. Next: zoo export {bundle.path}", soft_wrap=True)

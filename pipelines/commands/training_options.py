@@ -9,10 +9,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pipelines import distillation, optimization
-from pipelines.run import ClassWeights
+from pipelines import cluster, distillation, optimization
+from pipelines.run import ClassWeights, Hardware
 
-_OF_TEACHER = ("teacher", "teacher_weights", "temperature", "label_share", "features", "feature_weight")
+_AS_GIVEN = ("task", "loss", "seed", "save_steps", "patience", "rollbacks", "label_smoothing", "focus")
+_OF_TEACHER = (
+    "teacher", "teacher_weights", "temperature", "label_share", "features", "feature_pairs", "feature_weight",
+)  # fmt: skip
+_OF_MODEL = ("dropout", "stochastic_depth")
 
 
 def _option(help: str, *names: str, panel: str = "Optimization") -> Any:
@@ -41,6 +45,14 @@ Rollbacks = Annotated[
     int | None, _option("How often a loss that is no number leads back to where the epoch began, at half the rate.")
 ]
 Patience = Annotated[int | None, _option("Epochs without improvement after which a phase ends; 5 if not given.")]
+
+Workers = Annotated[
+    str | None,
+    _option("Addresses of all machines that train together: host1:port,host2:port. With --index.", panel="Machines"),
+]
+Index = Annotated[
+    int | None, _option("Which of --workers this machine is, from 0 on. Machine 0 writes the result.", panel="Machines")
+]
 
 Loss = Annotated[
     str | None,
@@ -92,6 +104,23 @@ FeaturePair = Annotated[
 FeatureWeight = Annotated[float | None, _option("Of their distance in the loss; 1 if not given.", panel=_TEACHING)]
 
 
+def join(workers: str | None, index: int | None) -> None:
+    """Be one of several workers from here on, if the options say so.
+
+    Raises:
+        ValueError: they are no addresses and one of their numbers, or TF_CONFIG says something else.
+    """
+    if workers is None and index is None:
+        return
+    if workers is None or index is None:
+        missing = "--workers" if workers is None else "--index"
+        raise ValueError(
+            f"{missing} is missing: --workers host1:port,host2:port names all machines, the same on each of them, and "
+            "--index 0, 1, ... which of them this one is."
+        )
+    cluster.configure([address.strip() for address in workers.split(",")], index)
+
+
 def batch_size(text: str) -> int | Literal["auto"]:
     """What --batch says.
 
@@ -116,44 +145,50 @@ def recipe(asked: str | None, *, pretrained: bool, taught: bool) -> str:
     return asked or ("distill" if taught else "progressive_unfreezing" if pretrained else "from_scratch")
 
 
-def run_options(
-    given: Mapping[str, Any],
-    *,
-    class_weight: Sequence[str] | None,
-    overrides: Mapping[str, Any],
-    positive_weight: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Fields of Run from the options that are given (not None): its own, those of its parts, and the model's.
+def given(context: typer.Context) -> dict[str, Any]:
+    """The options that the user has given, by name: not those that have their default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of Run from the options that are given: its own, those of its parts, and the model's.
 
     Raises:
-        ValueError: an optimization or a distillation that makes no sense, or a class weight that is none.
+        ValueError: an optimization, a distillation or hardware that makes no sense, a class weight that is none.
     """
-    known = {name: value for name, value in given.items() if value is not None}
-    own = {field.name for field in dataclasses.fields(optimization.Optimization)}
-    chosen = optimization.Optimization(**{name: value for name, value in known.items() if name in own})
-    taught = {name: known.pop(name) for name in _OF_TEACHER if name in known}
+    own = {name: given[name] for name in _AS_GIVEN if name in given}
+    if "batch" in given:
+        own["batch"] = batch_size(given["batch"])
     return {
-        **{name: value for name, value in known.items() if name not in own},
-        "optimization": chosen,
-        "class_weights": _class_weights("--class-weights", class_weight or ()),
-        "positive_weights": _class_weights("--positive-weights", positive_weight or ()),
-        "distillation": _distillation(taught),
-        "overrides": {name: value for name, value in overrides.items() if value is not None},
+        **own,
+        "hardware": Hardware(**_of(Hardware, given)),
+        "optimization": optimization.Optimization(**_of(optimization.Optimization, given)),
+        "class_weights": _class_weights("--class-weights", given.get("class_weights", ())),
+        "positive_weights": _class_weights("--positive-weights", given.get("positive_weights", ())),
+        "distillation": _distillation({name: given[name] for name in _OF_TEACHER if name in given}),
+        "overrides": {name: given[name] for name in _OF_MODEL if name in given},
     }
+
+
+def _of(part: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are fields of a part of Run."""
+    return {field.name: given[field.name] for field in dataclasses.fields(part) if field.name in given}
 
 
 def _distillation(given: Mapping[str, Any]) -> distillation.Distillation | None:
     if not given:
         return None
     if "teacher" not in given:
-        name = next(iter(given)).replace("_", "-").replace("features", "features or --feature-pair")
+        name = next(iter(given)).replace("_", "-").replace("pairs", "pair")
         raise ValueError(f"--{name} says how a teacher teaches; name one: --teacher FOLDER, a finished run.")
     values = {name.removeprefix("teacher_"): value for name, value in given.items()}
-    if isinstance(values.get("features"), Sequence):
-        wrong = [text for text in values["features"] if text.count("=") != 1]
-        if wrong:
-            raise ValueError(f"--feature-pair {wrong[0]} is not GROUP=GROUP, the student's first: stage2=stage3.")
-        values["features"] = tuple(tuple(text.split("=")) for text in values["features"])
+    pairs = values.pop("feature_pairs", ())
+    wrong = [text for text in pairs if text.count("=") != 1]
+    if wrong:
+        raise ValueError(f"--feature-pair {wrong[0]} is not GROUP=GROUP, the student's first: stage2=stage3.")
+    if pairs:
+        values["features"] = tuple(tuple(text.split("=")) for text in pairs)
     return distillation.Distillation(**values)
 
 

@@ -2,17 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from pipelines import hardware, workers
+from pipelines import cluster, hardware, workers
+from pipelines.cluster import Cluster
 from pipelines.run import Hardware
-from pipelines.workers import Cluster
+from tests.pipelines.machines import addresses, wait_for
+from tests.pipelines.test_data_service import service
 
 TWO = ("machine1:2222", "machine2:2222")
 
@@ -23,24 +23,27 @@ def tf_config(monkeypatch, cluster, kind="worker", index=0):
 
 def test_the_cluster_is_what_tf_config_says(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert workers.cluster() is None
+    assert cluster.cluster() is None
     tf_config(monkeypatch, {"worker": TWO}, index=1)
-    assert workers.cluster() == Cluster(TWO, 1)
+    assert cluster.cluster() == Cluster(TWO, 1)
     tf_config(monkeypatch, {"chief": TWO[:1], "worker": TWO[1:]}, index=0)
-    assert workers.cluster() == Cluster(TWO, 1)
+    assert cluster.cluster() == Cluster(TWO, 1)
     tf_config(monkeypatch, {"chief": TWO[:1], "worker": TWO[1:]}, kind="chief")
-    assert workers.cluster() == Cluster(TWO, 0)
+    assert cluster.cluster() == Cluster(TWO, 0)
     tf_config(monkeypatch, {"worker": TWO[:1]})
-    assert workers.cluster() is None
+    assert cluster.cluster() is None
 
 
 def test_the_options_are_a_tf_config(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "")
-    workers.configure(TWO, 1)
-    assert workers.cluster() == Cluster(TWO, 1)
-    workers.configure(TWO, 1)
+    monkeypatch.setattr(cluster, "_by_options", [])
+    assert cluster.given() == ""
+    cluster.configure(TWO, 1)
+    assert cluster.cluster() == Cluster(TWO, 1)
+    cluster.configure(TWO, 1)
+    assert cluster.given() == " --workers machine1:2222,machine2:2222 --index 1"
     with pytest.raises(ValueError, match="Give only one of them"):
-        workers.configure(TWO, 0)
+        cluster.configure(TWO, 0)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,13 @@ def test_a_wrong_cluster_is_refused(addresses, index, told):
 def test_a_broken_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match="TF_CONFIG"):
-        workers.cluster()
+        cluster.cluster()
 
 
 def test_a_parameter_server_is_refused(monkeypatch):
     tf_config(monkeypatch, {"worker": TWO, "ps": ["machine3:1"]})
     with pytest.raises(ValueError, match="no parameter servers"):
-        workers.cluster()
+        cluster.cluster()
 
 
 def test_joining_late_and_untested_versions_are_refused(monkeypatch):
@@ -102,16 +105,6 @@ def test_a_description_says_devices_precision_and_batch():
     assert told == "1 x CPU, bfloat16, batch of 64 in 4 micro-batches each"
 
 
-def free_ports():
-    sockets = [socket.socket() for _ in range(2)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def start(folder, name, *arguments, checkpoints="checkpoints", **environment):
     target = str(folder / f"{name}.npz")
     command = [sys.executable, "-m", "tests.pipelines.workers_program", target, str(folder / checkpoints), *arguments]
@@ -119,10 +112,10 @@ def start(folder, name, *arguments, checkpoints="checkpoints", **environment):
         return subprocess.Popen(command, env={**os.environ, **environment}, stdout=out, stderr=err)
 
 
-def start_two(folder, *arguments):
-    addresses = [f"127.0.0.1:{port}" for port in free_ports()]
+def start_two(folder, *arguments, **environment):
+    both = tuple(addresses().split(","))
     return [
-        start(folder, f"worker{index}", *arguments, TF_CONFIG=Cluster(tuple(addresses), index).to_json())
+        start(folder, f"worker{index}", *arguments, TF_CONFIG=Cluster(both, index).to_json(), **environment)
         for index in range(2)
     ]
 
@@ -138,13 +131,6 @@ def run_to_the_end(folder, running):
     return [np.load(folder / f"{name}.npz") for name in running]
 
 
-def wait_for(condition, seconds, what):
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds, what
-        time.sleep(0.2)
-
-
 @pytest.mark.slow
 def test_workers_train_as_devices_do_also_when_one_is_killed_and_both_go_on(tmp_path):
     (devices,) = run_to_the_end(
@@ -153,17 +139,17 @@ def test_workers_train_as_devices_do_also_when_one_is_killed_and_both_go_on(tmp_
     first, second = start_two(tmp_path, "1.0")
     try:
         told = tmp_path / "worker1.out"
-        wait_for(lambda: told.read_text().count("a batch") > 4, 200, "the workers do not train")
+        wait_for(lambda: told.read_text().count("a batch") > 4, seconds=200, what="the workers do not train")
         second.kill()
         second.wait()
-        wait_for(lambda: first.poll() is not None, 100, "the worker that was left alone waits for ever")
+        wait_for(lambda: first.poll() is not None, seconds=100, what="the worker that was left alone waits for ever")
     finally:
         first.kill()
         second.kill()
     assert first.returncode == 1
     told = (tmp_path / "worker0.err").read_text()
-    assert "at least one has ended or cannot be reached" in told
-    assert f"zoo resume {tmp_path}" in told
+    assert "has ended or cannot be reached" in told
+    assert "Start all workers again." in told
     assert "Traceback" not in told
     again = start_two(tmp_path)
     ended = run_to_the_end(tmp_path, dict(zip(("worker0", "worker1"), again, strict=True)))
@@ -178,12 +164,26 @@ def test_workers_train_as_devices_do_also_when_one_is_killed_and_both_go_on(tmp_
 
 
 @pytest.mark.slow
+def test_workers_train_the_same_on_batches_of_a_service(tmp_path):
+    (devices,) = run_to_the_end(
+        tmp_path, {"devices": start(tmp_path, "devices", checkpoints="undisturbed", TF_CONFIG="")}
+    )
+    with service(1) as address:
+        both = start_two(tmp_path, DATA_SERVICE=address)
+        ended = run_to_the_end(tmp_path, dict(zip(("worker0", "worker1"), both, strict=True)))
+    for worker in ended:
+        for name in devices.files:
+            if name.startswith("arr_") or name == "losses":
+                np.testing.assert_array_equal(worker[name], devices[name])
+
+
+@pytest.mark.slow
 def test_a_worker_does_not_wait_for_ever_for_one_that_never_comes(tmp_path):
-    addresses = tuple(f"127.0.0.1:{port}" for port in free_ports())
-    alone = start(tmp_path, "worker0", TF_CONFIG=Cluster(addresses, 0).to_json(), ZOO_WORKERS_WAIT="2")
+    both = tuple(addresses().split(","))
+    alone = start(tmp_path, "worker0", TF_CONFIG=Cluster(both, 0).to_json(), ZOO_WORKERS_WAIT="2")
     try:
-        wait_for(lambda: alone.poll() is not None, 100, "it waits for ever")
+        wait_for(lambda: alone.poll() is not None, seconds=100, what="it waits for ever")
     finally:
         alone.kill()
     assert alone.returncode != 0
-    assert f"not all of {addresses[0]}, {addresses[1]} came in 2 s" in (tmp_path / "worker0.err").read_text()
+    assert f"not all of {both[0]}, {both[1]} came in 2 s" in (tmp_path / "worker0.err").read_text()

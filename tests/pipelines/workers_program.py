@@ -3,8 +3,10 @@
     python -m tests.pipelines.workers_program TARGET.npz CHECKPOINTS [SECONDS A BATCH]
 
 TF_CONFIG says which worker it is; without it there are two logical CPU devices. It goes on from the newest checkpoint.
+With DATA_SERVICE its batches come from the tf.data service there.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines import hardware, workers
+from pipelines import cluster, hardware, workers
+from pipelines.data_service import same_batches
+from pipelines.feed import feed
 from pipelines.loop import Settings
 from pipelines.run import Hardware, Phase
 from pipelines.train import fit
@@ -38,7 +42,7 @@ def slowly(batches: tf.data.Dataset, seconds: float) -> tf.data.Dataset:
 
 
 def main(target: Path, folder: Path, sleep: float) -> None:
-    if workers.cluster() is None:
+    if cluster.cluster() is None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     hardware.begin(Hardware("auto"))
@@ -62,7 +66,9 @@ def main(target: Path, folder: Path, sleep: float) -> None:
             "resumed": resumed,
             "settings": Settings(save_steps=2),
         }
-        batches = slowly(toy.dataset(batch=32), sleep)
+        batches = feed(slowly(toy.dataset(batch=32), sleep))
+        if "DATA_SERVICE" in os.environ:
+            batches = same_batches(batches, os.environ["DATA_SERVICE"])
         history = fit(model, PHASES, batches, toy.dataset(50, batch=32, seed=1), **options)
     workers.wait()
     np.savez(
