@@ -1,9 +1,8 @@
 """The largest batch that fits: by few trials, in a process that may die of them, without harm to the machine."""
 
-import keras
 import pytest
 
-from pipelines import batch_size, memory
+from pipelines import memory
 from pipelines.batch_size import Trials, largest, settled
 from pipelines.batch_trial import STEPS, largest_phase, longest
 from pipelines.feed import Feed
@@ -94,6 +93,7 @@ def test_the_memory_that_is_left_is_that_of_the_narrowest_group(tmp_path):
     assert memory.available(tmp_path) == 8_000 * 1024
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_as_without_a_trial(tmp_path):
     run = small.quick(tmp_path / "out", data=Images(str(tmp_path / "nowhere")), batch="auto")
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -136,5 +136,3 @@ def test_what_a_run_may_say_of_its_batch(tmp_path):
         with pytest.raises(ValueError, match="both must be at least 1, or the batch 'auto'"):
             small.quick(tmp_path, batch=wrong)
     assert settled(small.quick(tmp_path, batch=7)).batch == 7
-    assert batch_size.FEWEST_STEPS == 8
-    assert keras.backend.backend() == "tensorflow"
