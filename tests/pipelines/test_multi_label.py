@@ -40,9 +40,9 @@ def run(folder: Path, out: Path, **changes) -> Run:
     values = {
         "model": "mlp",
         "data": Images(str(folder / "labels.csv"), label_delim="|", size=16, augment="none"),
-        "phases": (Phase(12, 1e-2, unfreeze="all"),),
+        "phases": (Phase(12, 3e-3, unfreeze="all"),),
         "out": out,
-        "overrides": {"widths": (16,)},
+        "overrides": {"widths": (64,)},
         "batch": 16,
     }
     return Run(**{**values, **changes})
