@@ -18,10 +18,10 @@ from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.recipes import RECIPES
+from pipelines.run import Hardware, Phase, Run
 
 if TYPE_CHECKING:
     from pipelines.bundle import Bundle
-    from pipelines.run import Phase, Run
 
 
 def fit(
@@ -111,8 +111,6 @@ def fit(
     index: training.Index = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
-    from pipelines.run import Hardware, Run
-
     training.join(workers, index)
     if run_file is not None:
         run = dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
