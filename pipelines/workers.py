@@ -6,12 +6,9 @@ Who they are is in TF_CONFIG, as cluster managers set it. The first worker is th
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,36 +20,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines import cluster
+from pipelines import cluster, gathering
 from pipelines.checkpoints import Checkpoints
 from pipelines.cluster import Cluster
+from pipelines.gathering import WorkersError
 
 T = TypeVar("T")
-PATIENCE = 600  # seconds for all workers to come, unless ZOO_WORKERS_WAIT says another number
 _HEALTH = 5  # seconds between two looks for the other workers
 _FILES = 60  # seconds after which a file that one machine has written is seen by all others
 TESTED = {"keras": "3.15", "tensorflow": "2.21"}
-_WATCH = """
-import os, signal, sys, time
-parent, seconds, told = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-def interrupted(*_):
-    print("error: Interrupted.", file=sys.stderr, flush=True)
-    os.kill(parent, signal.SIGTERM)
-    sys.exit()
-signal.signal(signal.SIGINT, interrupted)
-end = time.monotonic() + seconds
-while os.getppid() == parent:
-    if time.monotonic() > end:
-        print(told, file=sys.stderr, flush=True)
-        os.kill(parent, signal.SIGKILL)
-        break
-    time.sleep(0.2)
-"""  # ends the process that began it; Ctrl-C in a terminal comes to both
 _strategies: dict[Cluster, tf.distribute.Strategy] = {}  # at most one: a process joins once
-
-
-class WorkersError(OSError):
-    """Workers cannot train together here."""
 
 
 class WorkerLost(WorkersError):
@@ -71,7 +48,7 @@ def join(found: Cluster) -> tf.distribute.Strategy:
     if _strategies:
         raise ValueError(f"This process is {next(iter(_strategies))} and cannot be {found}.")
     _check_versions()
-    _check_port(found)
+    gathering.check_port(found)
     if found.index == 0 or sys.stderr.isatty():
         print(f"Worker {found.index} waits for all of {', '.join(found.workers)}", file=sys.stderr, flush=True)
     spec = tf.train.ClusterSpec({"worker": found.workers})
@@ -79,7 +56,7 @@ def join(found: Cluster) -> tf.distribute.Strategy:
         spec, task_type="worker", task_id=found.index, rpc_layer="grpc"
     )
     try:
-        with _patience(found):
+        with gathering.patience(found):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except RuntimeError as error:
         raise WorkersError(
@@ -93,24 +70,6 @@ def join(found: Cluster) -> tf.distribute.Strategy:
     strategy.extended._check_health_interval = _HEALTH
     _strategies[found] = strategy
     return strategy
-
-
-@contextlib.contextmanager
-def _patience(found: Cluster) -> Iterator[None]:
-    """Inside, this process is ended after so long.
-
-    TensorFlow itself waits for the others for ever, in C++ and with Python's lock held: no thread and no signal
-    handler of this process can end it.
-    """
-    seconds = float(os.environ.get("ZOO_WORKERS_WAIT", PATIENCE))
-    told = f"error: Worker {found.index}: not all of {', '.join(found.workers)} came in {seconds:g} s."
-    command = [sys.executable, "-I", "-c", _WATCH, str(os.getpid()), str(seconds), told]
-    watch = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        watch.kill()
-        watch.wait()
 
 
 def joined() -> tf.distribute.Strategy | None:
@@ -275,23 +234,6 @@ class Follower(Checkpoints):
 def checkpoints(folder: Path) -> Checkpoints:
     """Those of a folder that all workers see, written by the chief alone."""
     return Checkpoints(folder) if is_chief() else Follower(folder)
-
-
-def _check_port(found: Cluster) -> None:
-    """Refuse a port that another program listens on, which TensorFlow would say in many lines."""
-    port = int(found.workers[found.index].rpartition(":")[2])
-    family = socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET
-    try:
-        with socket.socket(family) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("", port))
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            return  # let TensorFlow try
-        raise WorkersError(
-            f"Worker {found.index} cannot listen on port {port} of this machine: {os.strerror(error.errno)}. Another "
-            "worker or program may have it; is --index the right one?"
-        ) from error
 
 
 def _check_versions() -> None:

@@ -18,10 +18,10 @@ from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.recipes import RECIPES
+from pipelines.run import Phase, Run
 
 if TYPE_CHECKING:
     from pipelines.bundle import Bundle
-    from pipelines.run import Phase, Run
 
 
 def fit(
@@ -124,8 +124,6 @@ def fit(
     index: training.Index = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
-    from pipelines.run import Run
-
     training.join(workers, index)
     if run_file is not None:
         return _train(_again(run_file, output), overwrite=overwrite)
@@ -257,8 +255,6 @@ def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
 
 def _again(run_file: Path, output: Path) -> Run:
     """The run that a run.json says, into another folder."""
-    from pipelines.run import Run
-
     return dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
 
 
