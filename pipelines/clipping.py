@@ -39,6 +39,7 @@ class Clip:
             top = scale * self.limit
             return [tf.clip_by_value(g, tf.cast(-top, g.dtype), tf.cast(top, g.dtype)) for g in gradients]
         if self.by == "global_norm":
-            squares = [tf.add_n(list(squares))] * len(gradients)
+            # tf.add_n adds in whatever order its inputs' memory becomes free: to other last bits on another machine
+            squares = [tf.reduce_sum(tf.stack(list(squares)))] * len(gradients)
         factors = [self.limit / tf.maximum(tf.sqrt(square), self.limit) for square in squares]
         return [g * tf.cast(factor, g.dtype) for g, factor in zip(gradients, factors, strict=True)]

@@ -43,7 +43,7 @@ class Penalty:
         values = [tf.cast(variable.value, tf.float32) for variable in self._variables]
         absolute = [self._l1 * tf.reduce_sum(tf.abs(value)) for value in values if self._l1]
         squares = [self._l2 * tf.reduce_sum(tf.square(value)) for value in values if self._l2]
-        return tf.add_n([*absolute, *squares]) if absolute or squares else tf.zeros(())
+        return tf.reduce_sum(tf.stack([*absolute, *squares])) if absolute or squares else tf.zeros(())
 
 
 def penalty(model: keras.Model, optimization: Optimization) -> Callable[[], tf.Tensor] | None:

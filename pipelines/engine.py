@@ -66,7 +66,6 @@ class Engine:
         self._penalty = penalty
         self._strategy = model.distribute_strategy
         self._replicas = self._strategy.num_replicas_in_sync
-        self._several_workers = workers.train_together(model)
         self._reduction = _reduction(model, accumulate)
         self._variables = list(model.trainable_variables)
         self._generators = replicas.seed_generators(model)
@@ -153,10 +152,10 @@ class Engine:
         optimizer = self._model.optimizer
         scale = tf.cast(optimizer.scale_loss(1.0), tf.float32)
         squares = [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients]
-        if self._several_workers and squares:  # two machines may add up the same numbers to other last bits
-            context = tf.distribute.get_replica_context()
-            squares = tf.unstack(context.all_reduce(SUM, tf.stack(squares)) / self._replicas)
-        norms = [tf.sqrt(tf.add_n([squares[i] for i in group])) if group else tf.zeros(()) for group in self._groups]
+        norms = [
+            tf.sqrt(tf.reduce_sum(tf.stack([squares[i] for i in group]))) if group else tf.zeros(())
+            for group in self._groups
+        ]
         known = tf.stack(norms) if norms else tf.zeros((0,))
         skipped = tf.constant(False)
         if self._clip is not None:
