@@ -87,7 +87,7 @@ class Taught(keras.Model):
                 distance(pair, taught[str(number)], y_pred[str(number)], x, sample_weight)
                 for number, pair in enumerate(lesson.pairs)
             ]
-            total += lesson.feature_weight * tf.add_n(distances) / len(distances)
+            total += lesson.feature_weight * tf.reduce_mean(tf.stack(distances))
         return total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
