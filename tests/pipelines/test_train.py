@@ -167,7 +167,8 @@ def test_a_run_whose_data_have_changed_is_not_resumed(tmp_path):
     run = small.quick(tmp_path / "out", data=Images(str(tmp_path / "colours"), size=16), batch=8)
     checkpoints = Checkpoints(run.out / "checkpoints")
     bundle.prepare(run, datasets.load(run))
-    checkpoints.save({}, {"data": {"classes": ["blue", "green", "red"], "train": 3, "validation": 1, "test": 1}})
+    known = {"classes": ["blue", "green", "red"], "train": 3, "validation": 1, "test": 1}
+    checkpoints.save({}, {"position": {"step": 1}, "data": known})
     with pytest.raises(ValueError, match="data have changed since the run"):
         resume(run.out, progress=False)
 
