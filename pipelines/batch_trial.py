@@ -38,7 +38,7 @@ class Trial:
     """A run that is tried with batches of different sizes."""
 
     def __init__(self, run: Run):
-        keras.utils.set_random_seed(run.seed)
+        hardware.seed(run.hardware, run.seed)
         self._run, self._data = run, datasets.load(run)
         self._objective = objectives.of_run(run, self._data)
         with hardware.scope(run.hardware) as strategy:

@@ -11,6 +11,7 @@ from pipelines.data import AnyData, Images, Series, Tables, Texts
 from pipelines.files import write_text
 from pipelines.run import Run
 
+RATES = "learning_rates.png"  # a picture of them, in a run's folder
 _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
 _SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
 _GOAL = {
@@ -26,6 +27,8 @@ def write(folder: Path) -> None:
     info = _read(folder / "bundle.json")
     run = Run.from_json((folder / "run.json").read_text(encoding="utf-8"))
     sections = [_head(run, info), _training(run, info)]
+    if (folder / RATES).is_file():
+        sections.append(f"![Learning rate of each group]({RATES})\n")
     if (folder / "evaluation.json").is_file():
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():

@@ -25,8 +25,10 @@ def find_groups(model: keras.Model, given: GivenGroups | None = None) -> Groups:
     names of their own: {"base": [...], "top": [...]}.
 
     Raises:
-        ValueError: a layer is unknown, is in two groups, or has weights and is in none.
+        ValueError: a layer is unknown, is in two groups, or has weights and is in none; or the model is not built.
     """
+    if not model.built:
+        raise ValueError(f"{model.name!r} has no weights yet. Begin it with a keras.Input(shape), which builds it.")
     if given is None:
         groups = zoo.layer_groups(model)
     else:

@@ -38,6 +38,17 @@ def begin(hardware: Hardware) -> None:
         )
 
 
+def seed(hardware: Hardware, number: int) -> None:
+    """From here on the random numbers are those of a seed, and what is computed has the same digits each time.
+
+    Where the hardware need not be deterministic, sums may come in any order. TensorFlow knows no way back: in a
+    process in which something was deterministic, all that follows is.
+    """
+    keras.utils.set_random_seed(number)
+    if hardware.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
 @contextlib.contextmanager
 def scope(hardware: Hardware) -> Iterator[tf.distribute.Strategy]:
     """Models built inside live on the hardware's devices and compute in its precision."""
@@ -112,6 +123,8 @@ def describe(strategy: tf.distribute.Strategy, hardware: Hardware, *, batch: int
     elif isinstance(strategy, tf.distribute.MirroredStrategy):
         parts.append("mirrored")
     parts.append(precision(hardware))
+    if not hardware.deterministic:
+        parts.append("not deterministic")
     if batch is not None:
         micro = f" in {hardware.accumulate} micro-batches each" if hardware.accumulate > 1 else ""
         parts.append(f"batch of {batch}{micro}")

@@ -69,6 +69,7 @@ class Found:
             axes.set(
                 xscale="log", ylim=(low - 0.05 * (high - low), high), xlabel="learning rate", ylabel="training loss"
             )
+            axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes formulas
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, loc="lower left")

@@ -24,6 +24,18 @@ class GroupOptimizer(keras.optimizers.MultiOptimizer):
     plateau: Plateau | None = None
 
 
+class _ByGroup(keras.optimizers.OptimizerMap):
+    """The optimizer of each variable. Keras finds it by the variable's path, which two nested models may share."""
+
+    def __init__(self, variables: Mapping[keras.optimizers.Optimizer, Sequence[keras.Variable]]):
+        used = {str(place): each for place, each in enumerate(variables) if variables[each]}
+        super().__init__(next(iter(variables)), used)
+        self._of = {id(variable): each for each, found in variables.items() for variable in found}
+
+    def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
+        return self._of[id(variable)]
+
+
 def build(
     model: keras.Model, groups: Groups, phase: Phase, optimization: Optimization = USUAL, *, steps: int
 ) -> keras.optimizers.Optimizer:
@@ -39,9 +51,7 @@ def build(
         name: schedule(rate, phase, optimization, steps=steps) for name, rate in group_rates(groups, phase).items()
     }
     optimizers = {name: _one(optimization, rates[name], variables) for name, variables in learning.items()}
-    by_path = {variable.path: optimizers[name] for name, variables in learning.items() for variable in variables}
-    output = next(iter(optimizers.values()))
-    grouped = GroupOptimizer(keras.optimizers.OptimizerMap(output, by_path))
+    grouped = GroupOptimizer(_ByGroup({optimizers[name]: variables for name, variables in learning.items()}))
     if optimization.schedule == "plateau":
         grouped.plateau = Plateau(grouped, factor=optimization.factor, wait=optimization.wait)
         for rate in rates.values():
@@ -108,7 +118,7 @@ def plateau_factor(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def carry_state(old: keras.optimizers.Optimizer | None, new: keras.optimizers.Optimizer) -> None:
-    """Copy the moments of every variable that both optimizers know, by its name.
+    """Copy the moments of every variable that both optimizers know.
 
     Compiling anew would drop them: what a layer has learned of its gradients in one phase would be
     lost in the next. Counters, rates and the scale of a loss start anew.
@@ -119,10 +129,10 @@ def carry_state(old: keras.optimizers.Optimizer | None, new: keras.optimizers.Op
             variable.assign(known[key])
 
 
-def _moments(optimizer: keras.optimizers.Optimizer) -> dict[tuple[str, str], keras.Variable]:
-    """By kind and by the path of the weight: names of the variables themselves are not unique (Adafactor's)."""
+def _moments(optimizer: keras.optimizers.Optimizer) -> dict[tuple[str, str, int], keras.Variable]:
+    """By kind, path and identity of the weight: paths are not unique (nested models), nor names (Adafactor's)."""
     return {
-        (kind, weight.path): moment
+        (kind, weight.path, id(weight)): moment
         for inner in _grouped(optimizer).optimizers
         for kind in _MOMENTS
         for weight, moment in zip(inner._trainable_variables, getattr(inner, kind, ()), strict=False)

@@ -10,11 +10,12 @@ from typing import Any
 
 import keras
 
-from pipelines import bundle, evaluate, teacher, workers
+from pipelines import bundle, evaluate, rate_picture, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint
 from pipelines.datasets import Dataset
 from pipelines.files import remove_partial
+from pipelines.freezing import find_groups
 from pipelines.monitor import History
 from pipelines.objectives import Objective
 from pipelines.recovery import in_smaller_batches
@@ -74,14 +75,15 @@ def conclude(
     objective: Objective,
     *,
     history: History,
+    steps: int,
     devices: str,
 ) -> Bundle:
     """Evaluate a model on the test split and save it, on one machine; of several workers the others wait for it.
 
-    `learner` is what was trained: the model, or one that had a teacher beside it.
+    `learner` is what was trained, with `steps` an epoch: the model, or one that had a teacher beside it.
     """
     return workers.led(
-        lambda: _save(model, learner, run, data, objective, history=history, devices=devices),
+        lambda: _save(model, learner, run, data, objective, history=history, steps=steps, devices=devices),
         lambda: bundle.load(run.out),
     )
 
@@ -99,8 +101,10 @@ def _save(
     objective: Objective,
     *,
     history: History,
+    steps: int,
     devices: str,
 ) -> Bundle:
+    rate_picture.draw(find_groups(learner), run, history, steps=steps)
     model = without_auxiliary(model)
     if workers.joined() is not None:
         model = bundle.twin(model)  # which needs no other machine to compute

@@ -70,14 +70,18 @@ class Hardware:
 
     strategy: "one" device, "mirrored" over all visible ones, "multi_worker" over those of all machines in --workers or
     TF_CONFIG, or "auto": multi_worker where several are named, else mirrored where there are several GPUs (or
-    several logical CPU devices), else one. precision: "auto" is the fastest that all devices have.
+    several logical CPU devices), else one. precision: "auto" is the fastest that all devices have. deterministic:
+    the same run on the same machine gives the same weights, bit for bit; False is faster on GPUs, and may not.
     """
 
     strategy: Strategy = "auto"
     precision: Precision = "float32"
     accumulate: int = 1  # micro-batches of a device's part of a batch: they need their memory one after the other
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
+        if type(self.deterministic) is not bool:
+            raise ValueError(f"Hardware(deterministic={self.deterministic!r}) must be True or False.")
         if type(self.accumulate) is not int or self.accumulate < 1:
             raise ValueError(f"Hardware(accumulate={self.accumulate!r}) must be a whole number of at least 1.")
         check_choice("Hardware(strategy)", self.strategy, Strategy)

@@ -32,9 +32,9 @@ CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
 def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle:
     """Carry out a run: load its data, build its model, fit, evaluate on the test split, save.
 
-    The same run on the same machine gives the same weights, bit for bit. What is in `run.out` while it trains
-    (run.json, history.csv, best.weights.h5, checkpoints) stays there if the process dies, and `resume` goes on from
-    it to the very weights that an undisturbed run ends with.
+    The same run on the same machine gives the same weights, bit for bit, unless its Hardware(deterministic=False). What
+    is in `run.out` while it trains (run.json, history.csv, best.weights.h5, checkpoints) stays there if the process
+    dies, and `resume` goes on from it to the very weights that an undisturbed run ends with.
 
     Raises:
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
@@ -76,8 +76,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
 
 
 def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
-    keras.utils.set_random_seed(run.seed)
-    tf.config.experimental.enable_op_determinism()
+    hardware.seed(run.hardware, run.seed)
     outcome.agree(run, data, resumed)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
@@ -108,7 +107,8 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
             settings=_settings(run, data, training, about),
         )
         devices = hardware.describe(strategy, run.hardware, batch=batch)
-        return outcome.conclude(model, learner, run, data, objective, history=history, devices=devices)
+        steps = training.steps
+        return outcome.conclude(model, learner, run, data, objective, history=history, steps=steps, devices=devices)
 
 
 def find_rate(run: Run) -> Found:
@@ -125,7 +125,7 @@ def find_rate(run: Run) -> Found:
 
 def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
-    keras.utils.set_random_seed(run.seed)
+    hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)

@@ -122,6 +122,7 @@ def fit(
     stochastic_depth: training.StochasticDepth = None,
     workers: training.Workers = None,
     index: training.Index = None,
+    deterministic: training.Deterministic = True,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
     training.join(workers, index)

@@ -53,6 +53,13 @@ Workers = Annotated[
 Index = Annotated[
     int | None, _option("Which of --workers this machine is, from 0 on. Machine 0 writes the result.", panel="Machines")
 ]
+Deterministic = Annotated[
+    bool,
+    _option(
+        "The same run gives the same weights again; without, GPUs are faster.", "--deterministic/--no-deterministic",
+        panel="Machines",
+    ),
+]  # fmt: skip
 
 Loss = Annotated[
     str | None,

@@ -12,7 +12,7 @@ from pipelines import optimizer
 from pipelines.clipping import Clip
 from pipelines.commands.training_options import run_options
 from pipelines.optimization import Optimization
-from pipelines.run import Phase, Run, Tables
+from pipelines.run import Hardware, Phase, Run, Tables
 from pipelines.schedules import schedule
 
 STEPS, WARMUP, PEAK = 40, 10, 0.8
@@ -195,19 +195,21 @@ def test_options_of_the_loss_are_checked(values, message):
 
 
 def test_the_options_of_the_command_become_fields_of_a_run():
-    given = {"optimizer": "sgd", "momentum": None, "ema": 0.99, "patience": 3, "label_smoothing": 0.1, "loss": None}
-    found = run_options(given, class_weight=["rare=5", "a=b=2.5"], overrides={"dropout": 0.2, "stochastic_depth": None})
+    given = {"optimizer": "sgd", "ema": 0.99, "patience": 3, "label_smoothing": 0.1, "dropout": 0.2, "batch": "auto"}
+    found = run_options({**given, "class_weights": ["rare=5", "a=b=2.5"], "deterministic": False, "accumulate": 2})
     assert found == {
         "patience": 3,
         "label_smoothing": 0.1,
+        "batch": "auto",
+        "hardware": Hardware(accumulate=2, deterministic=False),
         "optimization": Optimization(optimizer="sgd", ema=0.99),
         "class_weights": {"rare": 5.0, "a=b": 2.5},
         "positive_weights": None,
+        "distillation": None,
         "overrides": {"dropout": 0.2},
     }
-    usual = run_options({}, class_weight=None, overrides={})
-    assert dataclasses.replace(RUN, **usual) == RUN
-    assert run_options({}, class_weight=["balanced"], overrides={})["class_weights"] == "balanced"
+    assert dataclasses.replace(RUN, **run_options({})) == RUN
+    assert run_options({"class_weights": ["balanced"]})["class_weights"] == "balanced"
     for wrong in ("rare", "=5", "rare=much"):
         with pytest.raises(ValueError, match="neither 'balanced' nor NAME=WEIGHT"):
-            run_options({}, class_weight=[wrong], overrides={})
+            run_options({"class_weights": [wrong]})

@@ -39,7 +39,7 @@ def test_the_bundle_is_complete(finished):
     names = {path.name for path in finished.path.iterdir()}
     assert names == {
         "README.md", "bundle.json", "confusion.png", "evaluation.json",
-        "history.csv", "history.json", "labels.txt", "model.keras", "run.json", "tensorboard",
+        "history.csv", "history.json", "labels.txt", "learning_rates.png", "model.keras", "run.json", "tensorboard",
     }  # fmt: skip
     card = (finished.path / "README.md").read_text()
     assert f"**{finished.scores.accuracy:.2%}**" in card

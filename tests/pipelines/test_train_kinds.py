@@ -116,7 +116,7 @@ def test_it_learns_and_its_bundle_scores_the_same_again(kind, finished):
     assert bool(made.classes) == (task == "classify")
     assert made.info[unit]["test"] == made.scores.examples
     usual = {"README.md", "bundle.json", "evaluation.json", "history.csv", "history.json", "model.keras", "run.json"}
-    assert {path.name for path in made.path.iterdir()} == usual | own | {"tensorboard"}
+    assert {path.name for path in made.path.iterdir()} == usual | own | {"tensorboard", "learning_rates.png"}
     again = bundle.load(made.path)
     assert again == made
     assert evaluate_bundle(again) == made.scores
