@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines import memory, workers
+from pipelines import cluster, memory
 from pipelines.recovery import OutOfMemory
 from pipelines.run import Run
 
@@ -40,8 +40,11 @@ def settled(run: Run) -> Run:
     """
     if run.batch != "auto":
         return run
-    if workers.cluster() is not None and run.hardware.strategy in ("auto", "multi_worker"):
-        raise ValueError("Run(batch='auto') tries what fits on one machine, and TF_CONFIG names several. Set a number.")
+    known = cluster.cluster()
+    if known is not None and run.hardware.strategy in ("auto", "multi_worker"):
+        raise ValueError(
+            f"Run(batch='auto') tries what fits on one machine, and {len(known.workers)} train together. Set a number."
+        )
     with Trials(run) as trials:
         found = largest(trials.fits, unit=trials.unit, most=trials.most)
     _log.warning("A batch of %d: %s.", found, trials.told(found))

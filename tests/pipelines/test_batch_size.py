@@ -1,10 +1,13 @@
 """The largest batch that fits: by few trials, in a process that may die of them, without harm to the machine."""
 
+import dataclasses
+
 import pytest
 
 from pipelines import memory
 from pipelines.batch_size import Trials, largest, settled
 from pipelines.batch_trial import STEPS, largest_phase, longest
+from pipelines.cluster import Cluster
 from pipelines.feed import Feed
 from pipelines.freezing import find_groups
 from pipelines.recovery import OutOfMemory
@@ -128,6 +131,14 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
         assert process.poll() is not None
         assert "GiB of memory" in trials.told(2)
         assert trials.fits(3)  # in another process
+
+
+def test_of_several_machines_none_tries(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", Cluster(("one:1", "two:2"), 0).to_json())
+    run = small.quick(tmp_path, batch="auto")
+    with pytest.raises(ValueError, match="tries what fits on one machine, and 2 train together. Set a number"):
+        settled(run)
+    assert settled(dataclasses.replace(run, batch=7)).batch == 7
 
 
 def test_what_a_run_may_say_of_its_batch(tmp_path):
