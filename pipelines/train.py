@@ -70,6 +70,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
     hardware.begin(run.hardware)
     with workers.watched(folder):
+        run = batch_size.settled(run)
         found = workers.checkpoints(folder / CHECKPOINTS).latest()
         data = datasets.load(run, folder=folder) if found else datasets.load(run)
         return _carry_out(run, data, resumed=found, progress=progress)

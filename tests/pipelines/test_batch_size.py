@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 
-from pipelines import memory
+from pipelines import batch_size, memory
 from pipelines.batch_size import Trials, largest, settled
 from pipelines.batch_trial import STEPS, largest_phase, longest
 from pipelines.cluster import Cluster
 from pipelines.feed import Feed
 from pipelines.freezing import find_groups
 from pipelines.recovery import OutOfMemory
-from pipelines.run import Images, Phase, Run
-from pipelines.train import train
+from pipelines.run import Images, Phase, Run, Tables
+from pipelines.train import resume, train
 from tests.pipelines import small, toy
 
 
@@ -136,9 +136,16 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
 def test_of_several_machines_none_tries(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", Cluster(("one:1", "two:2"), 0).to_json())
     run = small.quick(tmp_path, batch="auto")
-    with pytest.raises(ValueError, match="tries what fits on one machine, and 2 train together. Set a number"):
+    with pytest.raises(ValueError, match=r"tries what fits on one machine, and 2 train together\. Set a number"):
         settled(run)
     assert settled(dataclasses.replace(run, batch=7)).batch == 7
+
+
+def test_a_run_of_any_batch_that_has_no_checkpoint_yet_is_begun(tmp_path, monkeypatch):
+    run = Run("mlp", Tables("wine"), (Phase(1, 1e-2),), tmp_path, batch="auto", overrides={"widths": [4]})
+    (tmp_path / "run.json").write_text(run.to_json())
+    monkeypatch.setattr(batch_size, "settled", lambda run: dataclasses.replace(run, batch=24))
+    assert resume(tmp_path, progress=False).run.batch == 24
 
 
 def test_what_a_run_may_say_of_its_batch(tmp_path):
