@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from pipelines.datasets import Dataset
 from pipelines.files import remove_partial
 from pipelines.monitor import History
 from pipelines.objectives import Objective
-from pipelines.recovery import in_smaller_batches
 from pipelines.run import Run
 from zoo.layers.auxiliary import without_auxiliary
 
@@ -104,7 +102,6 @@ def _save(
     model = without_auxiliary(model)
     if workers.joined() is not None:
         model = bundle.twin(model)  # which needs no other machine to compute
-    score = partial(evaluate.evaluate, model, data, objective, seed=run.seed)
     test = len(data.parts["test"]) > 0
     return bundle.save(
         model,
@@ -112,7 +109,7 @@ def _save(
         data,
         task=run.task or data.task,
         history=history,
-        scores=in_smaller_batches(lambda size: score(batch=size), run.batch) if test else None,
+        scores=evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None,
         devices=devices,
         teacher=teacher.report(learner, run, data, objective),
     )
