@@ -39,6 +39,7 @@ class Trial:
 
     def __init__(self, run: Run):
         keras.utils.set_random_seed(run.seed)
+        tf.config.experimental.enable_op_determinism()  # as a run has it: other kernels take other memory
         self._run, self._data = run, datasets.load(run)
         self._objective = objectives.of_run(run, self._data)
         with hardware.scope(run.hardware) as strategy:
