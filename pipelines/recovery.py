@@ -243,6 +243,25 @@ def in_smaller_batches(work: Callable[[int], T], batch: int) -> T:
         batch = -(-batch // 2)
 
 
+def in_more_parts(work: Callable[[int], T], parts: int, *, examples: int) -> T:
+    """What some work that learns gives, begun anew in more micro-batches as often as memory does not suffice.
+
+    `parts` are the micro-batches of each replica's `examples` at first. On several machines it fails instead.
+
+    Raises:
+        OutOfMemory: micro-batches of one example do not fit either.
+    """
+    while True:
+        try:
+            return work(parts)
+        except EXHAUSTED as error:
+            if workers.joined() is not None:
+                raise OutOfMemory(
+                    f"Memory does not suffice for the batch: set a smaller one. {reason(error)}"
+                ) from error
+            parts = more_parts(examples, parts, error)
+
+
 def evaluate(engine: Engine, batches: tf.data.Dataset, *, between: Callable[[], None]) -> dict[str, float]:
     """The loss and the metrics over all batches, in smaller ones where memory does not suffice."""
     try:

@@ -21,6 +21,7 @@ from pipelines.freezing import check_phases, find_groups
 from pipelines.loop import Settings
 from pipelines.lr_finder import Found, find_learning_rate
 from pipelines.objectives import Objective
+from pipelines.recovery import in_more_parts
 from pipelines.run import Run
 from pipelines.tensorboard import FOLDER
 
@@ -132,14 +133,18 @@ def _find_rate(run: Run, data: Dataset) -> Found:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
         model = teacher.learner(create(run, data), run, data)
     training = data.training_set(model, batch=batch, seed=run.seed)
-    return find_learning_rate(
-        model,
-        objective.complete(training, seed=run.seed, training=True),
-        loss=objective.loss(),
-        phase=run.phases[0],
-        optimization=run.optimization,
-        accumulate=run.hardware.accumulate,
-    )
+
+    def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run
+        return find_learning_rate(
+            model,
+            objective.complete(training, seed=run.seed, training=True),
+            loss=objective.loss(),
+            phase=run.phases[0],
+            optimization=run.optimization,
+            accumulate=accumulate,
+        )
+
+    return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)
 
 
 def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any]) -> Settings:
