@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines import cluster, memory
+from pipelines import memory
 from pipelines.recovery import OutOfMemory
 from pipelines.run import Run
 
@@ -40,11 +40,6 @@ def settled(run: Run) -> Run:
     """
     if run.batch != "auto":
         return run
-    known = cluster.cluster()
-    if known is not None and run.hardware.strategy in ("auto", "multi_worker"):
-        raise ValueError(
-            f"Run(batch='auto') tries what fits on one machine, and {len(known.workers)} train together. Set a number."
-        )
     with Trials(run) as trials:
         found = largest(trials.fits, unit=trials.unit, most=trials.most)
     _log.warning("A batch of %d: %s.", found, trials.told(found))

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from pipelines import bundle, evaluate, teacher, workers
+from pipelines import bundle, cluster, evaluate, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint
 from pipelines.datasets import Dataset
@@ -20,17 +20,30 @@ from pipelines.run import Run
 from zoo.layers.auxiliary import without_auxiliary
 
 
+def check_machines(run: Run) -> None:
+    """Refuse a run for several machines that asks for what one alone can do, before any waits for another.
+
+    Raises:
+        ValueError: it does.
+    """
+    known = cluster.cluster()
+    if known is None or run.hardware.strategy not in ("auto", "multi_worker"):
+        return
+    alone = {"batch": run.batch == "auto", "rollbacks": run.rollbacks, "distillation": run.distillation}
+    for name, asked in alone.items():
+        if asked:
+            raise ValueError(
+                f"Run({name}={getattr(run, name)!r}) is for one machine, and {len(known.workers)} are to train "
+                f"together. {'Set a number' if name == 'batch' else 'Leave it out'}, or train on one."
+            )
+
+
 def agree(run: Run, data: Dataset, resumed: Checkpoint | None = None) -> None:
     """Refuse to go on where several workers are not about the same thing, before they compute anything together.
 
     Raises:
-        ValueError: they have other runs, data or checkpoints, or the run asks for what one machine alone can do.
+        ValueError: they have other runs, data or checkpoints.
     """
-    if workers.joined() is not None:
-        alone = {"rollbacks": run.rollbacks, "distillation": run.distillation}
-        for name, value in alone.items():
-            if value:
-                raise ValueError(f"Run({name}={value}) is for one machine; leave it out, or train on one.")
     same = dataclasses.replace(run, out=Path())  # which each may call by a name of its own
     workers.check_same(same.to_json(), "what they train")
     workers.check_same(json.dumps(summary(data)), "their data")

@@ -40,6 +40,8 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     Raises:
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
+        TrainingDiverged: the loss is no number any more.
+        OutOfMemory: a step does not fit, in the smallest micro-batches either.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         CheckpointsError: the state cannot be written, or another process trains there; what is there is intact.
         WorkersError: the workers of a cluster cannot train together, or one of them was lost.
@@ -47,6 +49,7 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     bundle.check_room(run.out, overwrite=overwrite)
     bundle.check_writable(run.out)
     Checkpoints(run.out / CHECKPOINTS).check_free()
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(run.out):
         run = batch_size.settled(run)
@@ -69,6 +72,7 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(folder):
         run = batch_size.settled(run)
@@ -119,6 +123,7 @@ def find_rate(run: Run) -> Found:
     Raises:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched():
         run = batch_size.settled(run)

@@ -1,13 +1,14 @@
 """The largest batch that fits: by few trials, in a process that may die of them, without harm to the machine."""
 
+import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines import batch_size, memory
 from pipelines.batch_size import Trials, largest, settled
 from pipelines.batch_trial import STEPS, largest_phase, longest
-from pipelines.cluster import Cluster
 from pipelines.feed import Feed
 from pipelines.freezing import find_groups
 from pipelines.recovery import OutOfMemory
@@ -133,12 +134,11 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
         assert trials.fits(3)  # in another process
 
 
-def test_of_several_machines_none_tries(tmp_path, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", Cluster(("one:1", "two:2"), 0).to_json())
-    run = small.quick(tmp_path, batch="auto")
-    with pytest.raises(ValueError, match=r"tries what fits on one machine, and 2 train together\. Set a number"):
-        settled(run)
-    assert settled(dataclasses.replace(run, batch=7)).batch == 7
+def test_the_largest_that_fits_becomes_the_batch_of_the_run(tmp_path, monkeypatch, caplog):
+    known = SimpleNamespace(unit=2, most=50, fits=lambda size: size <= 20, told=lambda found: f"{found} is told")
+    monkeypatch.setattr(batch_size, "Trials", lambda run: contextlib.nullcontext(known))
+    assert settled(small.quick(tmp_path, batch="auto")).batch == 20
+    assert "A batch of 20: 20 is told." in caplog.text
 
 
 def test_a_run_of_any_batch_that_has_no_checkpoint_yet_is_begun(tmp_path, monkeypatch):
