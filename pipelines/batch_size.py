@@ -152,7 +152,7 @@ class Trials:
             return known
         error = _ERRORS.get(str(known.get("error")), OSError)
         self._end()
-        raise error(known.get("message") or f"The trial of a batch failed: {known.get('why')}.")
+        raise error(known.get("message") or f"The trial of a batch failed: {known.get('why')}. Set a number.")
 
     def _answer(self) -> dict[str, Any]:
         """The next line of the trial that is for us, or why there is none."""
