@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXHAUSTED = (tf.errors.ResourceExhaustedError, MemoryError)
 DISK = "No space left on device"
+BY_GRADIENT = "norm of the gradient is no number, and the loss"
 _log = logging.getLogger(__name__)
 _SHOWN = 160  # characters of what TensorFlow says of memory
 
@@ -169,7 +170,7 @@ class Recovery:
         course.rollbacks, course.rate = course.rollbacks + 1, course.rate / 2
         course.furthest, self._batches = max(failed, course.furthest), None
         back = known.state["position"]["step"]
-        what = what if not math.isfinite(loss) else "gradient is no number, and the loss"
+        what = what if not math.isfinite(loss) else BY_GRADIENT
         note(
             self._keeper.history,
             f"The {what} became {loss:.4g} with step {failed}: back to step {back}, from there on at {course.rate:g} "
