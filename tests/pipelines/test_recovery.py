@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import pipelines.train as training
 from pipelines.checkpoints import Checkpoints
 from pipelines.engine import Engine
 from pipelines.loop import Settings
@@ -17,7 +16,7 @@ from pipelines.monitor import History, TrainingDiverged
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.optimization import Optimization
 from pipelines.recovery import OutOfMemory, in_smaller_batches, more_parts
-from pipelines.run import Phase, Run, Tables
+from pipelines.run import Phase
 from pipelines.train import fit
 from tests.pipelines import toy
 
@@ -193,21 +192,6 @@ def test_work_without_learning_in_smaller_batches():
     assert tried == [20, 10, 5, 3]
     with pytest.raises(OutOfMemory, match="single example"):
         in_smaller_batches(lambda batch: work(9), 2)
-
-
-def test_a_sweep_for_the_rate_begins_anew_in_more_micro_batches(tmp_path, monkeypatch):
-    find, tried = training.find_learning_rate, []
-
-    def narrow(*arguments, accumulate, **options):
-        tried.append(accumulate)
-        if accumulate < 5:
-            raise MemoryError("OOM when allocating a tensor")
-        return find(*arguments, accumulate=accumulate, **options)
-
-    monkeypatch.setattr(training, "find_learning_rate", narrow)
-    run = Run("mlp", Tables("wine"), PHASES, tmp_path, batch=12, overrides={"widths": [4]})
-    assert 1e-6 < training.find_rate(run).steepest < 10
-    assert tried == [1, 2, 4, 12]
 
 
 def test_a_gradient_without_a_norm_is_told_apart_from_a_loss_that_is_no_number():
