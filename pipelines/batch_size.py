@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines import memory, workers
+from pipelines import memory
 from pipelines.recovery import OutOfMemory
 from pipelines.run import Run
 
@@ -40,8 +40,6 @@ def settled(run: Run) -> Run:
     """
     if run.batch != "auto":
         return run
-    if workers.cluster() is not None and run.hardware.strategy in ("auto", "multi_worker"):
-        raise ValueError("Run(batch='auto') tries what fits on one machine, and TF_CONFIG names several. Set a number.")
     with Trials(run) as trials:
         found = largest(trials.fits, unit=trials.unit, most=trials.most)
     _log.warning("A batch of %d: %s.", found, trials.told(found))
@@ -154,7 +152,7 @@ class Trials:
             return known
         error = _ERRORS.get(str(known.get("error")), OSError)
         self._end()
-        raise error(known.get("message") or f"The trial of a batch failed: {known.get('why')}.")
+        raise error(known.get("message") or f"The trial of a batch failed: {known.get('why')}. Set a number.")
 
     def _answer(self) -> dict[str, Any]:
         """The next line of the trial that is for us, or why there is none."""

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines import datasets, hardware, objectives
+from pipelines import datasets, hardware, objectives, teacher
 from pipelines.batch_size import FEWEST_STEPS, MARK
 from pipelines.creation import create
 from pipelines.feed import Feed
@@ -43,7 +43,7 @@ class Trial:
         self._objective = objectives.of_run(run, self._data)
         with hardware.scope(run.hardware) as strategy:
             self.unit = strategy.num_replicas_in_sync * run.hardware.accumulate
-            self._model = create(run, self._data)
+            self._model = teacher.learner(create(run, self._data), run, self._data)  # who takes memory too
         examples = len(self._data.parts["train"])
         self.most = max(self.unit, examples // FEWEST_STEPS // self.unit * self.unit)
         self._phase = largest_phase(self._model, find_groups(self._model), run.phases)

@@ -61,7 +61,7 @@ def read(path: str | Path) -> Table:
     """A CSV file in UTF-8, with or without a byte order mark; cells may be quoted.
 
     The header says by which of comma, semicolon and tab the file is divided. Blank lines and empty rows at the end are
-    left out.
+    left out, but for those between the rows of a single column, which are cells without a value.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,8 +77,9 @@ def read(path: str | Path) -> Table:
         raise ValueError(f"{str(path)!r} is not a CSV file in UTF-8: {error}.") from error
     while rows and not any(rows[-1]):
         rows.pop()
-    numbers = [index for index, row in enumerate(rows, start=1) if row]
-    rows = [row for row in rows if row]
+    filled = [index for index, row in enumerate(rows) if row]
+    kept = range(filled[0], len(rows)) if filled and len(rows[filled[0]]) == 1 else filled
+    rows, numbers = [rows[index] or [""] for index in kept], [index + 1 for index in kept]
     if len(rows) < 2 or not any(rows[0]):
         raise ValueError(f"{str(path)!r} needs a header in its first row, and rows below; it has {len(rows)} rows.")
     header = _header(rows[0], path)

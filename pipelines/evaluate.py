@@ -10,6 +10,7 @@ import keras
 from pipelines import datasets, objectives
 from pipelines.datasets import Dataset, Part
 from pipelines.objectives import Objective, Scores
+from pipelines.recovery import in_smaller_batches
 
 if TYPE_CHECKING:
     from pipelines.bundle import Bundle
@@ -27,16 +28,21 @@ def evaluate(
     """Scores of a model on a part of its data, through the model's own preprocessing.
 
     The objective is that of the data's task unless given. `seed` decides which tokens a masked language model has to
-    guess.
+    guess. Where memory does not suffice for a `batch`, smaller ones are taken.
 
     Raises:
         ValueError: the part is empty.
+        OutOfMemory: not even one example fits.
     """
     if not len(data.parts[part]):
         raise ValueError(f"There are no {part} examples to score; choose another part, or another split of the data.")
-    objective = objective or objectives.find(data.task, data)
-    batches = objective.complete(data.evaluation_set(model, part, batch=batch), seed=seed, training=False)
-    return objective.score(model, batches, part)
+    asked = objective or objectives.find(data.task, data)
+
+    def score(size: int) -> Scores:
+        batches = data.evaluation_set(model, part, batch=size)
+        return asked.score(model, asked.complete(batches, seed=seed, training=False), part)
+
+    return in_smaller_batches(score, batch)
 
 
 def evaluate_bundle(bundle: Bundle) -> Scores:

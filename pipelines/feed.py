@@ -33,7 +33,10 @@ class Feed:
         return self.start(number * self.steps).take(self.steps)
 
     def map(self, function: Callable[[Any, tf.Tensor], Any]) -> Feed:
-        """Batches made by function(batch, number), in order, the next ones while the model works."""
+        """Batches made by function(batch, number), in order, the next ones while the model works.
+
+        AutoGraph does not read the function: what hangs on a tensor is said by tf.where or tf.cond.
+        """
 
         def start(number: int) -> tf.data.Dataset:
             batches = self.start(number)

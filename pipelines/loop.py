@@ -26,7 +26,7 @@ from pipelines.interruption import Interrupted, Interruption
 from pipelines.keeper import Keeper
 from pipelines.monitor import Epoch, TrainingDiverged, Watcher
 from pipelines.optimization import USUAL, Optimization
-from pipelines.recovery import Course, Recovery, RolledBack, assign, begins_epoch, begins_phase, evaluate
+from pipelines.recovery import BY_GRADIENT, Course, Recovery, RolledBack, assign, begins_epoch, begins_phase, evaluate
 from pipelines.run import Phase
 
 SECONDS = 60.0  # between two checkpoints within an epoch, unless steps are counted
@@ -212,8 +212,9 @@ class Loop:
         batch = next(iter(self._feed.start(number)))
         found = diagnosis.explain(self._model, batch, before=before, names=self._settings.names(number))
         self._keeper.restore_best()
+        what = "loss" if not math.isfinite(loss) else BY_GRADIENT
         raise TrainingDiverged(
-            f"The loss became {loss} in phase {self.at.phase}, epoch {self.at.epoch + 1}, step {self.at.step}, at "
+            f"The {what} became {loss} in phase {self.at.phase}, epoch {self.at.epoch + 1}, step {self.at.step}, at "
             f"a peak learning rate of {phase.learning_rate:g}{self._course.told}. Try a tenth. "
             f"The model holds the best weights so far.\n{found}"
         )

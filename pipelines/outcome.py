@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from pipelines import bundle, evaluate, rate_picture, teacher, workers
+from pipelines import bundle, cluster, evaluate, rate_picture, teacher, workers
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint
 from pipelines.datasets import Dataset
@@ -18,22 +17,34 @@ from pipelines.files import remove_partial
 from pipelines.freezing import find_groups
 from pipelines.monitor import History
 from pipelines.objectives import Objective
-from pipelines.recovery import in_smaller_batches
 from pipelines.run import Run
 from zoo.layers.auxiliary import without_auxiliary
+
+
+def check_machines(run: Run) -> None:
+    """Refuse a run for several machines that asks for what one alone can do, before any waits for another.
+
+    Raises:
+        ValueError: it does.
+    """
+    known = cluster.cluster()
+    if known is None or run.hardware.strategy not in ("auto", "multi_worker"):
+        return
+    alone = {"batch": run.batch == "auto", "rollbacks": run.rollbacks, "distillation": run.distillation}
+    for name, asked in alone.items():
+        if asked:
+            raise ValueError(
+                f"Run({name}={getattr(run, name)!r}) is for one machine, and {len(known.workers)} are to train "
+                f"together. {'Set a number' if name == 'batch' else 'Leave it out'}, or train on one."
+            )
 
 
 def agree(run: Run, data: Dataset, resumed: Checkpoint | None = None) -> None:
     """Refuse to go on where several workers are not about the same thing, before they compute anything together.
 
     Raises:
-        ValueError: they have other runs, data or checkpoints, or the run asks for what one machine alone can do.
+        ValueError: they have other runs, data or checkpoints.
     """
-    if workers.joined() is not None:
-        alone = {"rollbacks": run.rollbacks, "distillation": run.distillation}
-        for name, value in alone.items():
-            if value:
-                raise ValueError(f"Run({name}={value}) is for one machine; leave it out, or train on one.")
     same = dataclasses.replace(run, out=Path())  # which each may call by a name of its own
     workers.check_same(same.to_json(), "what they train")
     workers.check_same(json.dumps(summary(data)), "their data")
@@ -108,7 +119,6 @@ def _save(
     model = without_auxiliary(model)
     if workers.joined() is not None:
         model = bundle.twin(model)  # which needs no other machine to compute
-    score = partial(evaluate.evaluate, model, data, objective, seed=run.seed)
     test = len(data.parts["test"]) > 0
     return bundle.save(
         model,
@@ -116,7 +126,7 @@ def _save(
         data,
         task=run.task or data.task,
         history=history,
-        scores=in_smaller_batches(lambda size: score(batch=size), run.batch) if test else None,
+        scores=evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None,
         devices=devices,
         teacher=teacher.report(learner, run, data, objective),
     )

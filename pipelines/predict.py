@@ -14,7 +14,7 @@ from zoo.core.family import Pixels, Task
 
 
 class Predictor(ABC):
-    """A trained classifier in any of its forms. `classes` is in the order of its outputs."""
+    """A trained model in any of its forms. `classes` is in the order of its outputs; none where it gives numbers."""
 
     classes: tuple[str, ...]
 
@@ -181,7 +181,10 @@ def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     """What an exported model of images says of itself: its task, classes and targets."""
     from pipelines import metadata
 
-    task = metadata.read_task(path)
+    try:
+        task = metadata.read_task(path)
+    except ValueError:  # the first files held classifiers only, and did not say so
+        task = "classify"
     if task == "regress":
         return task, (), metadata.read_targets(path)
     return task, metadata.read_labels(path), ()

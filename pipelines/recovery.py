@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXHAUSTED = (tf.errors.ResourceExhaustedError, MemoryError)
 DISK = "No space left on device"
+BY_GRADIENT = "norm of the gradient is no number, and the loss"
 _log = logging.getLogger(__name__)
 _SHOWN = 160  # characters of what TensorFlow says of memory
 
@@ -169,7 +170,7 @@ class Recovery:
         course.rollbacks, course.rate = course.rollbacks + 1, course.rate / 2
         course.furthest, self._batches = max(failed, course.furthest), None
         back = known.state["position"]["step"]
-        what = what if not math.isfinite(loss) else "gradient is no number, and the loss"
+        what = what if not math.isfinite(loss) else BY_GRADIENT
         note(
             self._keeper.history,
             f"The {what} became {loss:.4g} with step {failed}: back to step {back}, from there on at {course.rate:g} "
@@ -241,6 +242,25 @@ def in_smaller_batches(work: Callable[[int], T], batch: int) -> T:
             if batch == 1:
                 raise OutOfMemory(f"A batch of a single example does not fit into memory. {reason(error)}") from error
         batch = -(-batch // 2)
+
+
+def in_more_parts(work: Callable[[int], T], parts: int, *, examples: int) -> T:
+    """What some work that learns gives, begun anew in more micro-batches as often as memory does not suffice.
+
+    `parts` are the micro-batches of each replica's `examples` at first. On several machines it fails instead.
+
+    Raises:
+        OutOfMemory: micro-batches of one example do not fit either.
+    """
+    while True:
+        try:
+            return work(parts)
+        except EXHAUSTED as error:
+            if workers.joined() is not None:
+                raise OutOfMemory(
+                    f"Memory does not suffice for the batch: set a smaller one. {reason(error)}"
+                ) from error
+            parts = more_parts(examples, parts, error)
 
 
 def evaluate(engine: Engine, batches: tf.data.Dataset, *, between: Callable[[], None]) -> dict[str, float]:

@@ -139,16 +139,19 @@ def _refuse_overlap(parts: Mapping[str, Labelled], source: str) -> None:
 def _readable(parts: Mapping[str, Labelled], *, skip: bool) -> tuple[dict[str, Labelled], tuple[str, ...]]:
     """The parts without their corrupt images, and the names of those."""
     corrupt: list[str] = []
-    kept = {}
+    kept, gone = {}, []
     for part, labelled in parts.items():
         bad = audit.unreadable(labelled.images)
         corrupt.extend(labelled.names[index] for index in bad)
         kept[part] = labelled.take(np.delete(np.arange(len(labelled)), bad))
+        gone += [part] if len(bad) and not len(kept[part]) else []
     if corrupt and not skip:
         raise ValueError(
             f"{len(corrupt)} of {sum(map(len, parts.values()))} images cannot be decoded: {_first(corrupt)}. "
             "Repair or remove them, or leave them out with --skip-corrupt (Images(skip_corrupt=True))."
         )
+    if gone:
+        raise ValueError(f"None of the images for {' and '.join(gone)} can be decoded: {_first(corrupt)}.")
     return kept, tuple(corrupt)
 
 

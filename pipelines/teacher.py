@@ -18,6 +18,7 @@ from pipelines.data import Images, Series, Tables, Texts
 from pipelines.datasets import Dataset, Part, ValueDataset
 from pipelines.distillation import TEMPERATURE, Distillation
 from pipelines.objectives import Objective
+from pipelines.recovery import in_smaller_batches
 from pipelines.run import Run
 from pipelines.taught import Taught, taught
 from pipelines.text_checkpoint import USUAL_LENGTH, limit_of, vocabulary_of
@@ -70,6 +71,12 @@ def report(model: keras.Model, run: Run, data: Dataset, objective: Objective) ->
     """Who taught a model, and how alike the answers of the two are on the test split; None where nobody did."""
     if not isinstance(model, Taught) or run.distillation is None:
         return None
+    part: Part = "test"
+
+    def likeness(batch: int) -> dict[str, float]:
+        batches = data.evaluation_set(model, part, batch=batch)
+        return model.likeness(objective.complete(batches, seed=run.seed, training=False))
+
     folder = run.distillation.folder
     known = bundle.load(folder) if folder else None
     unit = run.data.unit
@@ -81,10 +88,8 @@ def report(model: keras.Model, run: Run, data: Dataset, objective: Objective) ->
         "split": _other_split(known, run) if known else None,
         **identity(model),
     }
-    part: Part = "test"
     if len(data.parts[part]):
-        batches = data.evaluation_set(model, part, batch=run.batch)
-        found.update(model.likeness(objective.complete(batches, seed=run.seed, training=False)))
+        found.update(in_smaller_batches(likeness, run.batch))
     return found
 
 

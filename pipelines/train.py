@@ -21,6 +21,7 @@ from pipelines.freezing import check_phases, find_groups
 from pipelines.loop import Settings
 from pipelines.lr_finder import Found, find_learning_rate
 from pipelines.objectives import Objective
+from pipelines.recovery import in_more_parts
 from pipelines.run import Run
 from pipelines.tensorboard import FOLDER
 
@@ -39,6 +40,8 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     Raises:
         FileExistsError: `run.out` holds something already, and `overwrite` is not set.
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
+        TrainingDiverged: the loss is no number any more.
+        OutOfMemory: a step does not fit, in the smallest micro-batches either.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         CheckpointsError: the state cannot be written, or another process trains there; what is there is intact.
         WorkersError: the workers of a cluster cannot train together, or one of them was lost.
@@ -46,6 +49,7 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     bundle.check_room(run.out, overwrite=overwrite)
     bundle.check_writable(run.out)
     Checkpoints(run.out / CHECKPOINTS).check_free()
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(run.out):
         run = batch_size.settled(run)
@@ -68,8 +72,10 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(folder):
+        run = batch_size.settled(run)
         found = workers.checkpoints(folder / CHECKPOINTS).latest()
         data = datasets.load(run, folder=folder) if found else datasets.load(run)
         return _carry_out(run, data, resumed=found, progress=progress)
@@ -117,6 +123,7 @@ def find_rate(run: Run) -> Found:
     Raises:
         ValueError, FileNotFoundError: the data or the model cannot be had as described.
     """
+    outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched():
         run = batch_size.settled(run)
@@ -131,14 +138,18 @@ def _find_rate(run: Run, data: Dataset) -> Found:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
         model = teacher.learner(create(run, data), run, data)
     training = data.training_set(model, batch=batch, seed=run.seed)
-    return find_learning_rate(
-        model,
-        objective.complete(training, seed=run.seed, training=True),
-        loss=objective.loss(),
-        phase=run.phases[0],
-        optimization=run.optimization,
-        accumulate=run.hardware.accumulate,
-    )
+
+    def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run
+        return find_learning_rate(
+            model,
+            objective.complete(training, seed=run.seed, training=True),
+            loss=objective.loss(),
+            phase=run.phases[0],
+            optimization=run.optimization,
+            accumulate=accumulate,
+        )
+
+    return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)
 
 
 def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any]) -> Settings:

@@ -12,11 +12,7 @@ from pipelines.data import AnyData, Images, Series, Tables, Texts
 
 KINDS: Mapping[str, type[AnyData]] = {"images": Images, "texts": Texts, "tables": Tables, "series": Series}
 
-_OPTION = {
-    "columns": "column",
-    "class_columns": "class-column",
-    "skip_corrupt": "skip-corrupt",
-}  # where it is not the field's own name
+_OPTION = {"columns": "column", "class_columns": "class-column"}  # where it is not the field's own name
 
 
 def _option(help: str, *names: str, kind: str = "") -> Any:

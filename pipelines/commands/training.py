@@ -219,10 +219,11 @@ def _train(run, *, overwrite: bool) -> None:
 
 def _train_at_found_rate(run: Run, phases: Callable[[float], tuple[Phase, ...]], *, overwrite: bool) -> None:
     import_tensorflow()
-    from pipelines import batch_size, bundle, workers
+    from pipelines import batch_size, bundle, outcome, workers
     from pipelines.train import find_rate
 
     bundle.check_room(run.out, overwrite=overwrite)
+    outcome.check_machines(run)
     run = batch_size.settled(run)
     found = find_rate(run)
     shown = workers.is_chief()

@@ -11,27 +11,31 @@ from pipelines.datasets import Dataset
 from zoo.core.registry import nearest
 
 
-def class_weights(given: Literal["balanced"] | Mapping[str, float], data: Dataset) -> tuple[float, ...]:
+def class_weights(
+    given: Literal["balanced"] | Mapping[str, float], data: Dataset, *, name: str = "class_weights"
+) -> tuple[float, ...]:
     """The weight of each class of the data, in their order.
 
     "balanced" is the number of training examples over that of a class and of classes: the weights of all examples add
-    up to their number, and each class has the same part in that. Classes that are not named count 1.
+    up to their number, and each class has the same part in that. Classes that are not named count 1. `name` is what
+    messages call the weights.
 
     Raises:
         ValueError: the data have no such class, or do not tell the labels of their training examples.
     """
     if not data.classes:
-        raise ValueError(f"class_weights={given!r} is for data with classes, and these have none.")
+        raise ValueError(f"{name}={given!r} is for data with classes, and these have none.")
     if given == "balanced":
-        return _balanced(data)
+        counts, _ = _counts(data, name)
+        present = counts > 0
+        weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
+        return tuple(np.where(present, weights, 1.0).tolist())
     assert isinstance(given, Mapping)
-    for name in given:
-        if name not in data.classes:
-            known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
-            raise ValueError(
-                f"class_weights: there is no class {name!r}.{nearest(name, data.classes)} Classes: {known}."
-            )
-    return tuple(float(given.get(name, 1.0)) for name in data.classes)
+    for asked in given:
+        if asked not in data.classes:
+            listed = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
+            raise ValueError(f"{name}: there is no class {asked!r}.{nearest(asked, data.classes)} Classes: {listed}.")
+    return tuple(float(given.get(each, 1.0)) for each in data.classes)
 
 
 def positive_weights(given: Literal["balanced"] | Mapping[str, float], data: Dataset) -> tuple[float, ...]:
@@ -44,26 +48,19 @@ def positive_weights(given: Literal["balanced"] | Mapping[str, float], data: Dat
         ValueError: as `class_weights`.
     """
     if given != "balanced":
-        return class_weights(given, data)
-    counts, examples = _counts(data)
+        return class_weights(given, data, name="positive_weights")
+    counts, examples = _counts(data, "positive_weights")
     return tuple(np.where(counts > 0, (examples - counts) / np.maximum(counts, 1), 1.0).tolist())
 
 
-def _balanced(data: Dataset) -> tuple[float, ...]:
-    counts, _ = _counts(data)
-    present = counts > 0
-    weights = counts.sum() / (present.sum() * np.maximum(counts, 1))
-    return tuple(np.where(present, weights, 1.0).tolist())
-
-
-def _counts(data: Dataset) -> tuple[np.ndarray, int]:
+def _counts(data: Dataset, name: str) -> tuple[np.ndarray, int]:
     """How many training examples each class has, and how many there are."""
     labels = _training_labels(data)
     known = labels is not None and (labels.dtype.kind in "iub" if labels.ndim == 1 else labels.ndim == 2)
     if labels is None or not known:
         raise ValueError(
-            "class_weights='balanced' counts the labels of the training examples, and these data do not tell them. "
-            "Give weights by name: class_weights={'rare': 5.0}."
+            f"{name}='balanced' counts the labels of the training examples, and these data do not tell them. "
+            f"Give weights by name: {name}={{'rare': 5.0}}."
         )
     counts = np.bincount(labels, minlength=len(data.classes)) if labels.ndim == 1 else labels.sum(axis=0)
     return counts, len(labels)

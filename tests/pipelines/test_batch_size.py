@@ -1,15 +1,19 @@
 """The largest batch that fits: by few trials, in a process that may die of them, without harm to the machine."""
 
+import contextlib
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 
-from pipelines import memory
+from pipelines import batch_size, memory
 from pipelines.batch_size import Trials, largest, settled
 from pipelines.batch_trial import STEPS, largest_phase, longest
 from pipelines.feed import Feed
 from pipelines.freezing import find_groups
 from pipelines.recovery import OutOfMemory
-from pipelines.run import Images, Phase, Run
-from pipelines.train import train
+from pipelines.run import Images, Phase, Run, Tables
+from pipelines.train import resume, train
 from tests.pipelines import small, toy
 
 
@@ -128,6 +132,20 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path):
         assert process.poll() is not None
         assert "GiB of memory" in trials.told(2)
         assert trials.fits(3)  # in another process
+
+
+def test_the_largest_that_fits_becomes_the_batch_of_the_run(tmp_path, monkeypatch, caplog):
+    known = SimpleNamespace(unit=2, most=50, fits=lambda size: size <= 20, told=lambda found: f"{found} is told")
+    monkeypatch.setattr(batch_size, "Trials", lambda run: contextlib.nullcontext(known))
+    assert settled(small.quick(tmp_path, batch="auto")).batch == 20
+    assert "A batch of 20: 20 is told." in caplog.text
+
+
+def test_a_run_of_any_batch_that_has_no_checkpoint_yet_is_begun(tmp_path, monkeypatch):
+    run = Run("mlp", Tables("wine"), (Phase(1, 1e-2),), tmp_path, batch="auto", overrides={"widths": [4]})
+    (tmp_path / "run.json").write_text(run.to_json())
+    monkeypatch.setattr(batch_size, "settled", lambda run: dataclasses.replace(run, batch=24))
+    assert resume(tmp_path, progress=False).run.batch == 24
 
 
 def test_what_a_run_may_say_of_its_batch(tmp_path):

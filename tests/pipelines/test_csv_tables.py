@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import csv_tables
+from pipelines import csv_tables, series
+from pipelines.run import Series
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -54,6 +55,14 @@ def test_files_that_are_no_tables_say_why(tmp_path, text, message):
 def test_empty_rows_at_the_end_are_left_out(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n,\n3,4\n,\n\n")
     assert csv_tables.read(tmp_path / "a.csv").rows == [["1", "2"], ["", ""], ["3", "4"]]
+
+
+def test_a_blank_line_in_a_single_column_is_a_missing_value(tmp_path):
+    (tmp_path / "a.csv").write_text("\nload\n1\n\n3\n\n")
+    table = csv_tables.read(tmp_path / "a.csv")
+    assert (table.rows, table.where(1)) == ([["1"], [""], ["3"]], f"{table.source!r}, row 4")
+    with pytest.raises(ValueError, match="Fill them in"):
+        series.load(Series(table.source, "load", window=1))
 
 
 def test_blank_lines_are_left_out_and_counted(tmp_path):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import pipelines.train as training
 from pipelines import datasets
 from pipelines.creation import create
 from pipelines.lr_finder import Found, find_learning_rate, found, longest_fall, smooth
 from pipelines.optimization import Optimization
 from pipelines.recipes import from_scratch
-from pipelines.run import Images, Phase, Run
+from pipelines.run import Images, Phase, Run, Tables
 from pipelines.train import fit
 from tests.pipelines import toy
 
@@ -172,6 +173,21 @@ def test_the_picture(tmp_path):
 def test_mistakes(options, message):
     with pytest.raises(ValueError, match=message):
         sweep(toy.model(), **options)
+
+
+def test_a_sweep_for_the_rate_begins_anew_in_more_micro_batches(tmp_path, monkeypatch):
+    find, tried = training.find_learning_rate, []
+
+    def narrow(*arguments, accumulate, **options):
+        tried.append(accumulate)
+        if accumulate < 5:
+            raise MemoryError("OOM when allocating a tensor")
+        return find(*arguments, accumulate=accumulate, **options)
+
+    monkeypatch.setattr(training, "find_learning_rate", narrow)
+    run = Run("mlp", Tables("wine"), from_scratch(), tmp_path, batch=12, overrides={"widths": [4]})
+    assert 1e-6 < training.find_rate(run).steepest < 10
+    assert tried == [1, 2, 4, 12]
 
 
 def test_data_that_are_no_numbers():

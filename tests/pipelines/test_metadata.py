@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from pipelines import metadata, tflite
 from pipelines.exported import predict_file
 from pipelines.interface import Interface
+from pipelines.predict import Predictor
 from zoo.core.family import Pixels
 
 CLASSES = ("cat", "Größe, 大", "a dog ", "'quoted'")
@@ -133,6 +134,20 @@ def test_writing_again_replaces(written):
 def test_operators_are_named(bare):
     found = metadata.operators(bare)
     assert found == dict.fromkeys(("CONV_2D", "MEAN", "FULLY_CONNECTED"), True)
+
+
+def test_a_file_of_old_that_names_no_task_is_a_classifier(bare, tmp_path, monkeypatch):
+    whole = metadata.associated_files(IMAGES)
+    left = {name: text for name, text in whole.items() if name != metadata.INPUTS}
+    monkeypatch.setattr(metadata, "associated_files", lambda interface: left)
+    path = tmp_path / "old.tflite"
+    path.write_bytes(bare.read_bytes())
+    metadata.write(path, IMAGES, name="a model")
+    image = tmp_path / "image.png"
+    keras.utils.save_img(image, np.full((20, 20, 3), 90), scale=False)
+    predictor = Predictor.open(path)
+    assert predictor.classes == CLASSES
+    assert predictor.probabilities([image]).sum() == pytest.approx(1)
 
 
 def test_a_file_without_labels_is_refused(bare, tmp_path):

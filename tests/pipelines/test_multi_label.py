@@ -126,6 +126,8 @@ def test_weights_are_counted_on_the_training_part(folder):
     parts = tf.nn.weighted_cross_entropy_with_logits(marks[:5], logits, (len(marks) - counts) / counts)
     expected = float(tf.reduce_mean(parts * [1.0, 1.0, 2.0]))
     assert float(found.loss()(marks[:5], logits)) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match=r"^positive_weights: there is no class 'reed'"):
+        objectives.find("multi_label", data, positive_weights={"reed": 2.0})
     balanced = objectives.find("multi_label", data, class_weights="balanced").loss()
     shares = counts.sum() / (3 * counts)
     parts = tf.nn.sigmoid_cross_entropy_with_logits(marks[:5], logits) * shares

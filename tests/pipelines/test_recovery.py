@@ -194,6 +194,14 @@ def test_work_without_learning_in_smaller_batches():
         in_smaller_batches(lambda batch: work(9), 2)
 
 
+def test_a_gradient_without_a_norm_is_told_apart_from_a_loss_that_is_no_number():
+    numbers = keras.Input((2,))
+    made = keras.Model(numbers, layers.Dense(1, name="head_logits")(numbers))
+    far = tf.data.Dataset.from_tensors((np.full((4, 2), 1e21, "float32"), np.zeros((4, 1), "float32")))
+    with pytest.raises(TrainingDiverged, match=r"^The norm of the gradient is no number, and the loss became \d"):
+        fit(made, (Phase(1, 1e-3),), far, groups=[["head_logits"]], loss="mae", metrics=(), progress=False)
+
+
 HOT = (Phase(1, 1e-2, unfreeze="all"), Phase(2, 800.0, unfreeze="all", warmup=0.0))
 SGD = Optimization(optimizer="sgd", schedule="constant")
 

@@ -213,3 +213,12 @@ def test_corrupt_files_are_skipped_if_asked(damaged):
     found = set().union(*files(data, root).values())
     assert len(found) == 15
     assert not found & set(broken)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_delim": "|"}])
+def test_a_part_of_corrupt_files_alone_is_named(tmp_path, options):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    (tmp_path / "labels.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    with pytest.raises(ValueError, match=r"None of the images for train can be decoded: 'a\.png', 'b\.png'"):
+        sources.load(Images(str(tmp_path / "labels.csv"), skip_corrupt=True, **options), seed=0)

@@ -10,11 +10,13 @@ import pytest
 
 import zoo
 from pipelines import bundle
+from pipelines.batch_trial import Trial
 from pipelines.checkpoints import Checkpoints
 from pipelines.datasets import load
 from pipelines.distillation import Distillation
 from pipelines.recipes import RECIPES, distill, from_scratch
 from pipelines.run import Run, Tables, Texts
+from pipelines.taught import Taught
 from pipelines.teacher import learner
 from pipelines.train import CHECKPOINTS, resume, train
 from tests.pipelines import small
@@ -85,6 +87,27 @@ def test_a_run_that_goes_on_has_the_same_teacher(teacher, tmp_path):
     shutil.rmtree(mine)
     with pytest.raises(FileNotFoundError, match="There is no teacher"):
         resume(again, progress=False)
+
+
+def test_a_batch_is_tried_with_the_teacher_beside_the_student(teacher, tmp_path):
+    trial = Trial(student(tmp_path / "run", teacher, batch="auto"))
+    assert isinstance(trial._model, Taught)
+    trial.train(8)
+
+
+def test_the_report_takes_smaller_batches_where_memory_does_not_suffice(teacher, tmp_path, monkeypatch):
+    likeness, tried = Taught.likeness, []
+
+    def narrow(self, batches):
+        tried.append(len(next(iter(batches))[1]))
+        if tried[-1] > 7:
+            raise MemoryError("OOM when allocating a tensor")
+        return likeness(self, batches)
+
+    monkeypatch.setattr(Taught, "likeness", narrow)
+    made = train(student(tmp_path / "run", teacher, phases=distill(epochs=1), batch=20), progress=False)
+    assert 0 < made.info["teacher"]["agreement"] <= 1
+    assert tried == [20, 10, 5]
 
 
 def _stopped(run: Run):

@@ -67,6 +67,21 @@ def test_a_run_for_one_machine_is_not_for_several(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--batch auto", "Run(batch='auto') is for one machine, and 2 are to train together. Set a number"),
+        ("--batch auto --find-learning-rate", "Run(batch='auto') is for one machine"),
+        ("--rollbacks 2", "Run(rollbacks=2) is for one machine, and 2 are to train together. Leave it out"),
+        ("--teacher nowhere", "Run(distillation=Distillation(teacher='nowhere', weights=None"),
+    ],
+)
+def test_what_one_machine_alone_can_do_is_told_at_once(options, told, tmp_path):
+    said = zoo_here(*FIT, *options.split(), "--workers", "a:1,b:1", "--index", "0", cwd=tmp_path, code=1)
+    assert told in " ".join(said.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_port_that_is_taken_is_told_at_once(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
