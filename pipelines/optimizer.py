@@ -42,7 +42,7 @@ class _ByGroup(keras.optimizers.OptimizerMap):
         self._of = {id(variable): each for each, found in variables.items() for variable in found}
 
     def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
-        return self._of[id(variable)]
+        return self._of.get(id(variable), self.default_optimizer)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> keras.optimizers.OptimizerMap:
