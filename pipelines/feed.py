@@ -51,13 +51,27 @@ def feed(batches: tf.data.Dataset | Feed) -> Feed:
     """A finite data set as a feed: it is read anew for each epoch, and from its beginning to go on in the middle.
 
     Raises:
-        ValueError: it has no batches, or never ends.
+        ValueError: it is none, has no batches, or never ends.
     """
     if isinstance(batches, Feed):
         return batches
+    check_set(batches)
     steps = _count(batches)
     known = batches.apply(tf.data.experimental.assert_cardinality(steps))
     return Feed(steps, lambda number: known.repeat().skip(number))
+
+
+def check_set(batches: object) -> None:
+    """Refuse what is no data set.
+
+    Raises:
+        ValueError: it is arrays, or something else.
+    """
+    if not isinstance(batches, tf.data.Dataset):
+        raise ValueError(
+            f"fit takes tf.data sets, not a {type(batches).__name__}: "
+            "tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(32), for one."
+        )
 
 
 def planned(plan: Plan, *, steps: int, seed: int) -> Feed:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pipelines import images, workers
 from pipelines.checkpoints import Checkpoint, Checkpoints
-from pipelines.feed import Feed, feed
+from pipelines.feed import Feed, check_set, feed
 from pipelines.freezing import GivenGroups, check_phases, find_groups
 from pipelines.interruption import watched
 from pipelines.keeper import Keeper
@@ -60,13 +60,15 @@ def fit(
     there after every epoch. Of several workers the first alone writes and shows what goes on.
 
     Raises:
-        ValueError: no training batches, groups that do not cover the model, images in 0..1.
+        ValueError: no data sets, no training batches, groups that do not cover the model, images in 0..1.
         TrainingDiverged: the loss is no number any more.
         OutOfMemory: a step does not fit, in the smallest micro-batches either.
     """
     found = find_groups(model, groups)
     check_phases(found, phases)
     batches = feed(train)
+    if validation is not None:
+        check_set(validation)
     if any(isinstance(layer, PixelInput) for layer in model.layers):
         images.check_range(batches.epoch())
     shown = workers.is_chief()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -25,15 +26,27 @@ class GroupOptimizer(keras.optimizers.MultiOptimizer):
 
 
 class _ByGroup(keras.optimizers.OptimizerMap):
-    """The optimizer of each variable. Keras finds it by the variable's path, which two nested models may share."""
+    """The optimizer of each variable. Keras finds it by the variable's path, which two nested models may share.
+
+    What is saved is Keras' own map, by paths.
+    """
 
     def __init__(self, variables: Mapping[keras.optimizers.Optimizer, Sequence[keras.Variable]]):
-        used = {str(place): each for place, each in enumerate(variables) if variables[each]}
-        super().__init__(next(iter(variables)), used)
+        patterns, seen = {}, set[str]()
+        for place, (each, found) in enumerate(variables.items()):
+            paths = [re.escape(variable.path) for variable in found if variable.path not in seen]
+            seen.update(variable.path for variable in found)
+            if found:
+                patterns["|".join(paths) or f"(?!){place}"] = each  # or what matches nothing
+        super().__init__(next(iter(variables)), patterns)
         self._of = {id(variable): each for each, found in variables.items() for variable in found}
 
     def __call__(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
-        return self._of[id(variable)]
+        return self._of.get(id(variable), self.default_optimizer)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> keras.optimizers.OptimizerMap:
+        return keras.optimizers.OptimizerMap.from_config(config, custom_objects)
 
 
 def build(

@@ -9,6 +9,7 @@ poisons its process, and a process can reduce over one set of devices only.
 
 import functools
 import sys
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from pipelines import replicas
+from pipelines import optimization, optimizer, replicas
 from pipelines.clipping import Clip
 from pipelines.engine import Engine
+from pipelines.freezing import find_groups
 from pipelines.hardware import POLICIES, choose_strategy
 from pipelines.objectives.losses import CrossEntropy
-from pipelines.run import Hardware, Precision
+from pipelines.optimization import Optimization
+from pipelines.run import Hardware, Phase, Precision
 from pipelines.taught import taught
 from tests.pipelines import toy
 from zoo.layers.auxiliary import AuxiliaryModel
@@ -118,6 +121,19 @@ def keras_loss(reduction: str) -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
 
 
+def momentum(model: keras.Model) -> keras.optimizers.Optimizer:
+    """One for all variables, at one rate."""
+    return keras.optimizers.SGD(0.02, momentum=0.9)
+
+
+def grouped(name: str) -> Callable[[keras.Model], keras.optimizers.Optimizer]:
+    """What a run has of an optimizer's name: one for each group, with rates that fall, and decay."""
+    rate = {"lamb": 0.005, "lion": 0.001}.get(name, 0.002)
+    phase = Phase(1, rate, unfreeze="all", layer_decay=0.5, warmup=0.0)
+    chosen = Optimization(optimizer=name, weight_decay=0.02)
+    return lambda model: optimizer.build(model, find_groups(model), phase, chosen, steps=STEPS)
+
+
 @dataclass(frozen=True)
 class Kind:
     """What is trained on what."""
@@ -126,8 +142,10 @@ class Kind:
     model: Callable[[], keras.Model]
     loss: Callable[[], keras.losses.Loss] = CrossEntropy
     batch: int = BATCH
+    optimizer: Callable[[keras.Model], keras.optimizers.Optimizer] = momentum
 
 
+OPTIMIZERS = typing.get_args(optimization.Optimizer)
 KINDS = {
     "plain": Kind(pictures, plain),
     "weighted": Kind(weighted_pictures, plain),
@@ -143,6 +161,9 @@ KINDS = {
     "taught_tokens": Kind(tokens, pupil(tagger)),
     "taught_ragged": Kind(pictures, pupil(plain), batch=25),
     "ragged": Kind(weighted_pictures, plain, batch=25),
+    "alone": Kind(weighted_pictures, plain, batch=BATCH * STEPS - 1),  # the last step is one example's
+    **{name: Kind(weighted_pictures, plain, optimizer=grouped(name)) for name in OPTIMIZERS},
+    "muon": Kind(tokens, tagger, optimizer=grouped("muon")),  # which is for hidden matrices
 }
 
 
@@ -155,11 +176,13 @@ def train(
     data = tf.data.Dataset.from_tensor_slices(kind.data()).batch(kind.batch)
     with strategy.scope():
         model = kind.model()
-        optimizer = keras.optimizers.SGD(0.02, momentum=0.9)
+        chosen = kind.optimizer(model)
         if precision == "float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**10)
-        optimizer.build(model.trainable_variables)
-        model.compile(optimizer, kind.loss(), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+            chosen = keras.optimizers.LossScaleOptimizer(
+                getattr(chosen, "inner_optimizer", chosen), initial_scale=2.0**10
+            )
+        chosen.build(model.trainable_variables)
+        model.compile(chosen, kind.loss(), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
         model._symbolic_build(data_batch=next(iter(data)))
     groups = {layer.name: layer.trainable_variables for layer in model.layers if layer.trainable_variables}
     limit = Clip(LIMITS[clip], clip) if clip != "none" else None

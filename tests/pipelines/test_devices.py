@@ -30,12 +30,13 @@ MATRIX = [
         ["tokens", "auxiliary", "weighted_mean", "taught", "taught_tokens"], PRECISIONS, ACCUMULATE, ["none"]
     ),
     *itertools.product(
-        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged"],
+        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged", "alone"],
         ["float32"],
         ACCUMULATE,
         ["none"],
     ),
     *itertools.product(["normalized", "taught_normalized"], PRECISIONS, [1], ["none", "global_norm"]),
+    *itertools.product(program.OPTIMIZERS, ["float32"], [1], ["none", "global_norm"]),
     *itertools.product(["overflow"], ["float16"], ACCUMULATE, CLIPS),
 ]
 ALL = ["/".join(map(str, case)) for case in MATRIX]

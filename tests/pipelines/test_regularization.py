@@ -89,11 +89,12 @@ def test_the_command_has_them_all(data, tmp_path):
     }  # fmt: skip
     arguments = [str(part) for pair in given.items() for part in pair]
     fixed = ["--images", data.source, "--size", 32, "--recipe", "feature_extraction", "--epochs", 1, "--out", "out"]
-    zoo_here("fit", "resnet18", *fixed, *arguments, cwd=tmp_path)
+    zoo_here("fit", "resnet18", *fixed, *arguments, "--no-deterministic", cwd=tmp_path)
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (run["optimization"]["l1"], run["optimization"]["l2"], run["optimization"]["ema"]) == (1e-5, 1e-4, 0.9)
     assert (run["label_smoothing"], run["class_weights"], run["patience"]) == (0.1, "balanced", 3)
     assert run["overrides"] == {"dropout": 0.1, "stochastic_depth": 0.2}
+    assert run["hardware"]["deterministic"] is False
     assert (run["data"]["mixup"], run["data"]["cutmix"]) == (0.2, 1.0)
     told = zoo_here("fit", "lenet5", *fixed[:-1], "no", "--stochastic-depth", 0.2, cwd=tmp_path, code=1)
     assert "There is no option 'stochastic_depth' here" in told

@@ -17,7 +17,7 @@ RUN = Run(
     Path("runs/pets"),
     weights="bundled",
     overrides={"dropout": 0.1, "width": 0.5},
-    hardware=Hardware("mirrored", "bfloat16"),
+    hardware=Hardware("mirrored", "bfloat16", deterministic=False),
     batch=16,
     seed=7,
 )
@@ -25,6 +25,12 @@ RUN = Run(
 
 def test_json_round_trip():
     assert Run.from_json(RUN.to_json()) == RUN
+
+
+def test_a_run_of_before_it_could_be_otherwise_is_deterministic():
+    values = json.loads(RUN.to_json())
+    assert values["hardware"].pop("deterministic") is False
+    assert Run.from_json(json.dumps(values)).hardware.deterministic
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,7 @@ def test_bad_json_is_refused_with_the_reason(text, message):
         lambda: Phase(1, 1e-3, layer_decay=1.5),
         lambda: Phase(1, 1e-3, warmup=1.0),
         lambda: Hardware(precision="float8"),
+        lambda: Hardware(deterministic=1),
         lambda: dataclasses.replace(RUN, phases=()),
         lambda: dataclasses.replace(RUN, batch=0),
         lambda: dataclasses.replace(RUN, task="dream"),

@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config  # which alone can tell, and take it back
 
 from pipelines import cluster, hardware, workers
 from pipelines.cluster import Cluster
@@ -97,6 +100,21 @@ def test_the_usual_precision_is_the_fastest_that_all_devices_have():
     assert hardware.usual_precision([(9, 0), (8, 0)]) == "bfloat16"
     assert hardware.usual_precision([(9, 0), (7, 5)]) == "float16"
     assert hardware.usual_precision([(9, 0), None]) == "float32"
+
+
+def test_operations_are_deterministic_unless_the_hardware_need_not_be():
+    before = config.is_op_determinism_enabled()
+    try:
+        config.disable_op_determinism()
+        hardware.seed(Hardware(deterministic=False), 7)
+        assert not config.is_op_determinism_enabled()
+        drawn = float(keras.random.normal(()))
+        hardware.seed(Hardware(), 7)
+        assert config.is_op_determinism_enabled()
+        assert float(keras.random.normal(())) == drawn
+        assert "not deterministic" in hardware.describe(tf.distribute.get_strategy(), Hardware(deterministic=False))
+    finally:
+        (config.enable_op_determinism if before else config.disable_op_determinism)()
 
 
 def test_a_description_says_devices_precision_and_batch():
