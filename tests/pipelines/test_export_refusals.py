@@ -42,6 +42,7 @@ def test_weights_too_large_for_float16_are_noticed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_converter_is_an_error_that_names_the_format(tmp_path):
     image, x = image_input(PIXELS)
     x = Rolled()(layers.Reshape((16, 48))(x))

@@ -42,7 +42,9 @@ def greedy(model: keras.Model, prompt: list[int], count: int, given: dict[str, n
     return tokens[len(prompt) :]
 
 
-@pytest.mark.parametrize("kind", ["gpt", "t5", pytest.param("lstm", marks=pytest.mark.slow), "gru, seq2seq"])
+@pytest.mark.parametrize(
+    "kind", ["gpt", "t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("lstm", "gru, seq2seq"))]
+)
 def test_a_tflite_step_writes_what_keras_writes(kind, tmp_path):
     model, samples, interface = made(kind)
     for name, (part, its) in tflite.writers.parts(model, interface).items():

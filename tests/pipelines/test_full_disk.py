@@ -54,6 +54,7 @@ def check_resumed(out: Path, whole: Bundle) -> None:
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.path.iterdir()}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_costs_no_earlier_checkpoint(tmp_path, whole):
     (tmp_path / "run.json").write_text(run(tmp_path / "out").to_json())
     with largest_file(600_000):

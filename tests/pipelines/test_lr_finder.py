@@ -89,6 +89,7 @@ def test_the_model_its_optimizer_and_chance_are_what_they_were():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_training_after_it_ends_with_the_same_weights():
     ended = []
     for sweeps in (False, True):
