@@ -160,6 +160,9 @@ class ProgressBar(Watcher):
         self._clock.end()
         self._console.print(f"  epoch {epoch.epoch}/{self._epochs}  {'  '.join(parts)}", soft_wrap=True)
 
+    def go_back(self, number: int) -> None:
+        self.close()  # the bar of an epoch that does not come to its end
+
     def close(self) -> None:
         if self._bar:
             self._bar.stop()

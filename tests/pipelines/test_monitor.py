@@ -139,3 +139,13 @@ def test_a_terminal_shows_speed_and_time_to_go(clock):
     assert "3/9" in shown
     found.close()
     found.close()  # once more does no harm
+
+
+def test_a_fit_that_goes_back_leaves_no_bar_behind(clock):
+    shown, _ = bar(terminal=True)
+    for _ in range(2):
+        run_epoch(shown, clock, [1.0, 1.0])
+        left = shown._bar
+        shown.go_back(0)
+        assert not left.live.is_started
+        assert shown._bar is None
