@@ -47,8 +47,9 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
         WorkersError: the workers of a cluster cannot train together, or one of them was lost.
     """
     bundle.check_room(run.out, overwrite=overwrite)
-    bundle.check_writable(run.out)
-    Checkpoints(run.out / CHECKPOINTS).check_free()
+    if cluster.is_first():  # what one tries there another would find, or take away
+        bundle.check_writable(run.out)
+        Checkpoints(run.out / CHECKPOINTS).check_free()
     outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(run.out):

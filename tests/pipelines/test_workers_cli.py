@@ -8,6 +8,7 @@ import socket
 import numpy as np
 import pytest
 
+import pipelines.train as training
 from pipelines import bundle, cluster
 from pipelines.accord import Accord
 from pipelines.checkpoints import Checkpoints
@@ -80,6 +81,18 @@ def test_what_one_machine_alone_can_do_is_told_at_once(options, told, tmp_path):
     said = zoo_here(*FIT, *options.split(), "--workers", "a:1,b:1", "--index", "0", cwd=tmp_path, code=1)
     assert told in " ".join(said.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("index", "told"), [(0, "cannot be written to"), (1, "joined")])
+def test_the_first_alone_tries_whether_it_can_write(index, told, tmp_path, monkeypatch):
+    def begin(hardware: Hardware) -> None:
+        raise OSError("joined")
+
+    monkeypatch.setenv("TF_CONFIG", Cluster(("a:1", "b:1"), index).to_json())
+    monkeypatch.setattr(training.hardware, "begin", begin)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=told):
+        training.train(small.run(tmp_path / "file" / "run"))
 
 
 def test_a_port_that_is_taken_is_told_at_once(tmp_path):
