@@ -175,7 +175,18 @@ class Engine:
 
     def _test_replica(self, batch: Batch) -> None:
         (share,), mass = self._shares([batch])
-        self._loss(batch, share, mass, training=False)
+
+        def some() -> tf.Tensor:
+            return tf.cast(self._loss(batch, share, mass, training=False), tf.float32)
+
+        def none() -> tf.Tensor:  # of a small last batch: oneDNN's convolutions fail on no examples
+            self._model._loss_tracker.update_state(0.0, sample_weight=mass / self._replicas)
+            return tf.zeros(())
+
+        if self._replicas == 1:
+            some()
+        else:
+            tf.cond(tf.shape(tf.nest.flatten(batch)[0])[0] > 0, some, none)
 
     def _loss(self, batch: Batch, share: tf.Tensor, mass: tf.Tensor, *, training: bool) -> tf.Tensor:
         """The part that this batch has in the loss of the whole one, which weighs `mass` in the mean of the epoch."""
