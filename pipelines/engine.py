@@ -180,7 +180,10 @@ class Engine:
         """The part that this batch has in the loss of the whole one, which weighs `mass` in the mean of the epoch."""
         model = self._model
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        outputs = model(inputs, training=training)
+        if training or self._replicas == 1:
+            outputs = model(inputs, training=training)
+        else:
+            outputs = _of_any(lambda some: model(some, training=False), inputs)
         loss = share * model.compute_loss(inputs, targets, outputs, weights, training=training)
         parts = self._replicas * (self._accumulate if training else 1)
         model._loss_tracker.update_state(loss * parts, sample_weight=mass / parts)
@@ -246,6 +249,14 @@ def _after(batch: Batch, gradients: Sequence[tf.Tensor | None]) -> Batch:
         return batch
     with tf.control_dependencies(known):
         return tf.nest.map_structure(tf.identity, batch)
+
+
+def _of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
+    """The answers to a replica's part of a batch, which may be no examples: oneDNN's convolutions fail on those."""
+    examples = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    more = tf.cast(examples == 0, tf.int32)
+    some = tf.nest.map_structure(lambda t: tf.pad(t, [[0, more], *[[0, 0]] * (len(t.shape) - 1)]), inputs)
+    return tf.nest.map_structure(lambda t: t[:examples], answer(some))
 
 
 def _sum(before: tf.Tensor | None, found: Any) -> tf.Tensor:

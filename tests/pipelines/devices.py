@@ -161,7 +161,6 @@ KINDS = {
     "taught_tokens": Kind(tokens, pupil(tagger)),
     "taught_ragged": Kind(pictures, pupil(plain), batch=25),
     "ragged": Kind(weighted_pictures, plain, batch=25),
-    "alone": Kind(weighted_pictures, plain, batch=BATCH * STEPS - 1),  # the last step is one example's
     **{name: Kind(weighted_pictures, plain, optimizer=grouped(name)) for name in OPTIMIZERS},
     "muon": Kind(tokens, tagger, optimizer=grouped("muon")),  # which is for hidden matrices
 }

@@ -30,7 +30,7 @@ MATRIX = [
         ["tokens", "auxiliary", "weighted_mean", "taught", "taught_tokens"], PRECISIONS, ACCUMULATE, ["none"]
     ),
     *itertools.product(
-        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged", "alone"],
+        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged"],
         ["float32"],
         ACCUMULATE,
         ["none"],
