@@ -116,8 +116,17 @@ def load(run: Run, *, folder: Path | None = None) -> Dataset:
 
     Raises:
         FileNotFoundError: there is no such source.
-        ValueError: the source is not what its kind asks for, or does not serve the run's task.
+        ValueError: the source is not what its kind asks for, or does not serve the run's task, or the name of a class
+            has a line break, which labels.txt, a line a class, cannot hold.
     """
+    found = _load(run, folder)
+    broken = [name for name in found.classes if "\n" in name or "\r" in name]
+    if broken:
+        raise ValueError(f"{run.data.source!r} has a class {broken[0]!r}, a name of several lines. Name it in one.")
+    return found
+
+
+def _load(run: Run, folder: Path | None) -> Dataset:
     match run.data:
         case Images():
             from pipelines import images
