@@ -93,40 +93,27 @@ def conclude(
 
     `learner` is what was trained, with `steps` an epoch: the model, or one that had a teacher beside it.
     """
-    return workers.led(
-        lambda: _save(model, learner, run, data, objective, history=history, steps=steps, devices=devices),
-        lambda: bundle.load(run.out),
-    )
+
+    def save() -> Bundle:
+        rate_picture.draw(find_groups(learner), run, history, steps=steps)
+        kept = without_auxiliary(model)
+        if workers.joined() is not None:
+            kept = bundle.twin(kept)  # which needs no other machine to compute
+        test = len(data.parts["test"]) > 0
+        return bundle.save(
+            kept,
+            run,
+            data,
+            task=run.task or data.task,
+            history=history,
+            scores=evaluate.evaluate(kept, data, objective, batch=run.batch, seed=run.seed) if test else None,
+            devices=devices,
+            teacher=teacher.report(learner, run, data, objective),
+        )
+
+    return workers.led(save, lambda: bundle.load(run.out))
 
 
 def summary(data: Dataset) -> dict[str, Any]:
     """What a run's data are known by when it goes on, and on each of several machines."""
     return {"classes": list(data.classes), **{part: len(examples) for part, examples in data.parts.items()}}
-
-
-def _save(
-    model: keras.Model,
-    learner: keras.Model,
-    run: Run,
-    data: Dataset,
-    objective: Objective,
-    *,
-    history: History,
-    steps: int,
-    devices: str,
-) -> Bundle:
-    rate_picture.draw(find_groups(learner), run, history, steps=steps)
-    model = without_auxiliary(model)
-    if workers.joined() is not None:
-        model = bundle.twin(model)  # which needs no other machine to compute
-    test = len(data.parts["test"]) > 0
-    return bundle.save(
-        model,
-        run,
-        data,
-        task=run.task or data.task,
-        history=history,
-        scores=evaluate.evaluate(model, data, objective, batch=run.batch, seed=run.seed) if test else None,
-        devices=devices,
-        teacher=teacher.report(learner, run, data, objective),
-    )
