@@ -38,6 +38,21 @@ class Table:
         index = self.header.index(name)
         return [row[index] for row in self.rows]
 
+    def present(self, name: str) -> list[str]:
+        """The cells of a column that is to be predicted.
+
+        Raises:
+            ValueError: one of them is missing.
+        """
+        cells = self.column(name)
+        absent = [index for index, cell in enumerate(cells) if cell in MISSING]
+        if absent:
+            raise ValueError(
+                f"{self.where(absent[0])}: the target {name!r} is missing, as in {len(absent)} rows in all. "
+                "Remove them: what is to be predicted must be known."
+            )
+        return cells
+
     @property
     def where(self) -> Callable[[int], str]:
         """What to call a row in messages, by its place in `rows`."""

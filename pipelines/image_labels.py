@@ -145,16 +145,7 @@ def _csv_part(table: Table, asked: Question) -> Labelled:
 
 def _numbers(table: Table, columns: Sequence[str]) -> np.ndarray:
     """The numbers of the columns, (N, columns) float64."""
-    found = []
-    for column in columns:
-        cells = table.column(column)
-        absent = [index for index, cell in enumerate(cells) if cell in MISSING]
-        if absent:
-            raise ValueError(
-                f"{table.where(absent[0])}: {column!r} is missing, as in {len(absent)} rows in all. Remove them: what "
-                "is to be predicted must be known."
-            )
-        found.append(numbers(cells, column, table.where))
+    found = [numbers(table.present(column), column, table.where) for column in columns]
     return np.stack(found, axis=1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.csv_tables import Table
 from zoo.core.family import Task
-from zoo.layers.table import MISSING, number, numbers
+from zoo.layers.table import number, numbers
 
 _MOST_CLASSES = 20  # different whole numbers in a target that is taken for classes
 _ROWS_A_CLASS = 5
@@ -26,7 +26,7 @@ class Target:
 
     @classmethod
     def of(cls, table: Table, name: str, task: Task | None) -> Target:
-        cells = _present(table, name)
+        cells = table.present(name)
         values = [number(cell) for cell in cells]
         whole = all(value is not None and value.is_integer() for value in values)
         few = len(set(values)) <= max(2, min(_MOST_CLASSES, len(cells) / _ROWS_A_CLASS))
@@ -45,12 +45,12 @@ class Target:
 
     def names(self, table: Table) -> list[str]:
         """The class of each row; '' if the target is a number."""
-        return [_class_name(cell, self.whole) if self.classes else "" for cell in _present(table, self.name)]
+        return [_class_name(cell, self.whole) if self.classes else "" for cell in table.present(self.name)]
 
     def values(self, table: Table) -> np.ndarray:
         """The targets as the model gives them: (N,) int32, or (N, 1) float32."""
         if not self.classes:
-            return numbers(_present(table, self.name), self.name, table.where).astype(np.float32)[:, np.newaxis]
+            return numbers(table.present(self.name), self.name, table.where).astype(np.float32)[:, np.newaxis]
         place = {name: index for index, name in enumerate(self.classes)}
         for index, name in enumerate(self.names(table)):
             if name not in place:
@@ -59,17 +59,6 @@ class Target:
                     f"They have: {', '.join(map(repr, self.classes))}."
                 )
         return np.array([place[name] for name in self.names(table)], np.int32)
-
-
-def _present(table: Table, target: str) -> list[str]:
-    cells = table.column(target)
-    absent = [index for index, cell in enumerate(cells) if cell in MISSING]
-    if absent:
-        raise ValueError(
-            f"{table.where(absent[0])}: the target {target!r} is missing, as in {len(absent)} rows in all. "
-            "Remove them: what is to be predicted must be known."
-        )
-    return cells
 
 
 def _class_name(cell: str, whole: bool) -> str:
