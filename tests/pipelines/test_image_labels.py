@@ -128,7 +128,12 @@ GOOD = [("000.png", "red|blue"), ("001.png", ""), ("002.png", "red"), ("003.png"
         (("path", "a", "b"), [("000.png", 1, 0)], {"class_columns": ("a", "z")}, "no column 'z'.*class_columns"),
         (("path", "age"), [("000.png", 1), ("001.png", "old")], {"target": "age"}, "row 3: column 'age' holds 'old'"),
         (("path", "age"), [("000.png", 1), ("001.png", "")], {"target": "age"}, "row 3: the target 'age' is missing"),
-        (("path", "age"), [("000.png", "nan"), ("001.png", 2)], {"target": "age"}, "row 2: the target 'age' is missing"),
+        (
+            ("path", "age"),
+            [("000.png", "nan"), ("001.png", 2)],
+            {"target": "age"},
+            "row 2: the target 'age' is missing",
+        ),
         (("path", "age"), [("000.png", "inf"), ("001.png", 2)], {"target": "age"}, "row 2.*must be finite"),
         (("path", "age"), [(f"00{i}.png", 7) for i in range(9)], {"target": "age"}, "'age' is 7 for every training"),
         (("path", "age"), [("000.png", 1)], {"target": ("aeg",)}, "no column 'aeg'.*Did you mean 'age'"),
