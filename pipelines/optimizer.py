@@ -19,12 +19,14 @@ _MOMENTS = (  # the attributes of Keras' optimizers that hold a variable for eac
 )  # fmt: skip
 
 
+@keras.saving.register_keras_serializable("zoo")
 class GroupOptimizer(keras.optimizers.MultiOptimizer):
     """An optimizer for each group of variables; `plateau` lowers all their rates, where that is asked for."""
 
     plateau: Plateau | None = None
 
 
+@keras.saving.register_keras_serializable("zoo")
 class _ByGroup(keras.optimizers.OptimizerMap):
     """The optimizer of each variable. Keras finds it by the variable's path, which two nested models may share.
 

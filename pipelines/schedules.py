@@ -42,6 +42,7 @@ def schedule(rate: float, phase: Phase, optimization: Optimization, *, steps: in
             return WarmUp(rate, warmup)
 
 
+@keras.saving.register_keras_serializable("zoo")
 class WarmUp(Rate):
     """A rise to `rate` in the first `warmup` steps, then a schedule that begins there; without one the rate stays.
 
@@ -60,6 +61,17 @@ class WarmUp(Rate):
             part = _FIRST + (1 - _FIRST) * (1 - ops.cos(np.pi * part)) / 2
         after = self._rate if self._then is None else self._then(ops.maximum(step - self._warmup, 0.0))
         return ops.cast(self.factor, "float32") * ops.where(step < self._warmup, self._rate * part, after)
+
+    def get_config(self):
+        """All but the factor, which is the optimizer's."""
+        then = None if self._then is None else keras.saving.serialize_keras_object(self._then)
+        return {"rate": self._rate, "warmup": self._warmup, "then": then, "curved": self._curved}
+
+    @classmethod
+    def from_config(cls, config):
+        """The schedule that `get_config` described."""
+        then = config.pop("then")
+        return cls(then=None if then is None else keras.saving.deserialize_keras_object(then), **config)
 
 
 class Plateau:

@@ -32,6 +32,7 @@ class WeightedMean(keras.losses.Loss):
         return loss * ops.divide_no_nan(own * context.num_replicas_in_sync, together)
 
 
+@keras.saving.register_keras_serializable("zoo")
 class CrossEntropy(WeightedMean):
     """Of class numbers (B, ...) or shares of classes (B, ..., classes), and logits (B, ..., classes).
 
@@ -44,6 +45,9 @@ class CrossEntropy(WeightedMean):
     def __init__(self, *, smoothing: float = 0.0, weights: Sequence[float] | None = None, focus: float = 0.0):
         super().__init__("focal" if focus else "cross_entropy")
         self._smoothing, self._weights, self._focus = smoothing, weights, focus
+
+    def get_config(self):
+        return {"smoothing": self._smoothing, "weights": self._weights, "focus": self._focus}
 
     def call(self, y_true, y_pred):
         soft = is_soft(y_true, y_pred)
@@ -59,6 +63,7 @@ class CrossEntropy(WeightedMean):
         return ops.sum(parts if self._weights is None else parts * _constant(self._weights, parts), axis=-1)
 
 
+@keras.saving.register_keras_serializable("zoo")
 class BinaryCrossEntropy(WeightedMean):
     """Of marks (B, ..., classes), 0 to 1, or class numbers (B, ...), and logits (B, ..., classes); a mean over classes.
 
@@ -77,6 +82,10 @@ class BinaryCrossEntropy(WeightedMean):
     ):
         super().__init__("binary_focal" if focus else "binary_cross_entropy")
         self._smoothing, self._weights, self._focus, self._positive = smoothing, weights, focus, positive
+
+    def get_config(self):
+        known = {"smoothing": self._smoothing, "weights": self._weights, "focus": self._focus}
+        return {**known, "positive": self._positive}
 
     def call(self, y_true, y_pred):
         marks = _smoothed(y_true if is_soft(y_true, y_pred) else _one_hot(y_true, y_pred), self._smoothing, of=2)
@@ -111,12 +120,16 @@ def _constant(values: Sequence[float], like):
     return ops.cast(ops.convert_to_tensor(values), like.dtype)
 
 
+@keras.saving.register_keras_serializable("zoo")
 class Deviation(WeightedMean):
     """Of numbers (B, ..., K) and their predictions: squared, absolute or Huber's, in units of `scale` (K)."""
 
     def __init__(self, kind: ValueLoss, scale: Sequence[float]):
         super().__init__(kind)
         self._kind, self._scale = kind, tuple(scale)
+
+    def get_config(self):
+        return {"kind": self._kind, "scale": self._scale}
 
     def call(self, y_true, y_pred):
         size = ops.abs(ops.reshape(y_true, ops.shape(y_pred)) - y_pred) / ops.convert_to_tensor(self._scale, self.dtype)
@@ -128,6 +141,7 @@ class Deviation(WeightedMean):
         return ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
+@keras.saving.register_keras_serializable("zoo")
 class SpanCrossEntropy(WeightedMean):
     """Of marks (B, T, 2) and logits (B, T, 2): over the tokens of a text, once for the start and once for the end.
 
@@ -136,6 +150,9 @@ class SpanCrossEntropy(WeightedMean):
 
     def __init__(self) -> None:
         super().__init__("span_cross_entropy")
+
+    def get_config(self):
+        return {}
 
     def call(self, y_true, y_pred):
         log_probabilities = ops.log_softmax(within(y_true, y_pred), axis=1)

@@ -54,14 +54,15 @@ class Objective:
         return completed.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
 
 
+@keras.saving.register_keras_serializable("zoo")
 class WeightedMetric(keras.metrics.Metric):
     """The sum of weighted values over the sum of the weights, over all batches.
 
     Keras' own metrics take the mean over the places of a batch first: a batch counts less the more padding it has.
     """
 
-    def __init__(self, function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str):
-        super().__init__(name=name)
+    def __init__(self, function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str, dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
         self._function = function
         self._total = self.add_variable((), initializer="zeros", name="total")
         self._count = self.add_variable((), initializer="zeros", name="count")
@@ -76,6 +77,14 @@ class WeightedMetric(keras.metrics.Metric):
     def result(self):
         return ops.divide_no_nan(self._total, self._count)
 
+    def get_config(self):
+        return {**super().get_config(), "function": keras.saving.serialize_keras_object(self._function)}
+
+    @classmethod
+    def from_config(cls, config):
+        """The metric that `get_config` described, of a function that is registered with Keras."""
+        return cls(keras.saving.deserialize_keras_object(config.pop("function")), **config)
+
 
 def _as_deep(weights: tf.Tensor, values: tf.Tensor) -> tuple:
     """The shape of the weights, with an axis of one for each that the values have besides: (B,) -> (B, 1)."""
@@ -84,13 +93,14 @@ def _as_deep(weights: tf.Tensor, values: tf.Tensor) -> tuple:
 
 def accuracy() -> list[keras.metrics.Metric]:
     """How often the largest logit is that of the right class, or, where targets hold shares, of the largest."""
+    return [WeightedMetric(_right, "accuracy")]
 
-    def right(labels, logits):
-        if is_soft(labels, logits):
-            labels = ops.argmax(labels, axis=-1)
-        return ops.equal(ops.cast(ops.reshape(labels, ops.shape(logits)[:-1]), "int32"), ops.argmax(logits, axis=-1))
 
-    return [WeightedMetric(right, "accuracy")]
+@keras.saving.register_keras_serializable("zoo", "right_class")
+def _right(labels, logits):
+    if is_soft(labels, logits):
+        labels = ops.argmax(labels, axis=-1)
+    return ops.equal(ops.cast(ops.reshape(labels, ops.shape(logits)[:-1]), "int32"), ops.argmax(logits, axis=-1))
 
 
 def answers(model: keras.Model, batches: tf.data.Dataset) -> Iterator[tuple[np.ndarray, ...]]:

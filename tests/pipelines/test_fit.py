@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from pipelines.loop import Settings
 from pipelines.monitor import TrainingDiverged
+from pipelines.objectives.losses import CrossEntropy
 from pipelines.recipes import from_scratch, progressive_unfreezing
-from pipelines.run import Phase
+from pipelines.run import Optimization, Phase
 from pipelines.train import fit
 from tests.pipelines import toy
 
@@ -143,3 +145,26 @@ def test_keras_applications_fine_tune_with_groups_as_lists():
     assert "top" in moved
     assert moved <= {"top", *groups[1]}
     assert len(moved) > 5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_fitted_model_saved_by_keras_comes_back_compiled_and_learns_on(tmp_path, schedule):
+    """With its rates by group, its loss and its metric: nothing of them is known to Keras by itself."""
+    model, data = toy.model(dropout=0.0), toy.dataset()
+    phases = (Phase(1, 1e-2, unfreeze="all", layer_decay=0.5, batch_norm="train"),)
+    settings = Settings(optimization=Optimization(schedule=schedule, end=0.5))
+    fit(
+        model,
+        phases,
+        data,
+        progress=False,
+        settings=settings,
+        loss=CrossEntropy(smoothing=0.1, weights=(1.0, 2.0, 3.0)),
+    )
+    model.save(tmp_path / "fitted.keras")
+    loaded = keras.models.load_model(tmp_path / "fitted.keras")
+    np.testing.assert_allclose(loaded.evaluate(data, verbose=0), model.evaluate(data, verbose=0), rtol=1e-6)
+    for each in (model, loaded):
+        each.fit(data, verbose=0)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-6)
