@@ -110,7 +110,7 @@ class Engine:
         return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
     def _train_whole(self, iterator: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with replicas.in_step(self._model):
+        with replicas.in_step(self._model, divided=self._accumulate > 1):
             found = self._strategy.run(self._train_replica, args=(iterator.get_next(), wishes))
         if self._average is not None:
             self._average.update()
@@ -180,10 +180,10 @@ class Engine:
         """The part that this batch has in the loss of the whole one, which weighs `mass` in the mean of the epoch."""
         model = self._model
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        if training or self._replicas == 1:
+        if self._replicas == 1 and (self._accumulate == 1 or not training):
             outputs = model(inputs, training=training)
         else:
-            outputs = _of_any(lambda some: model(some, training=False), inputs)
+            outputs = _of_any(lambda some: model(some, training=training), inputs)
         loss = share * model.compute_loss(inputs, targets, outputs, weights, training=training)
         parts = self._replicas * (self._accumulate if training else 1)
         model._loss_tracker.update_state(loss * parts, sample_weight=mass / parts)
@@ -252,11 +252,15 @@ def _after(batch: Batch, gradients: Sequence[tf.Tensor | None]) -> Batch:
 
 
 def _of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
-    """The answers to a replica's part of a batch, which may be no examples: oneDNN's convolutions fail on those."""
-    examples = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    """The answers to a part of a batch, which may be no examples: oneDNN's convolutions fail on those."""
+    first = tf.nest.flatten(inputs)[0]
+    if first.shape[0]:
+        return answer(inputs)
+    examples = tf.shape(first)[0]
     more = tf.cast(examples == 0, tf.int32)
     some = tf.nest.map_structure(lambda t: tf.pad(t, [[0, more], *[[0, 0]] * (len(t.shape) - 1)]), inputs)
-    return tf.nest.map_structure(lambda t: t[:examples], answer(some))
+    with replicas.counting(examples > 0):
+        return tf.nest.map_structure(lambda t: t[:examples], answer(some))
 
 
 def _sum(before: tf.Tensor | None, found: Any) -> tf.Tensor:

@@ -7,7 +7,8 @@ sums already. All of it is put back when the graph is made: a saved model is the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -17,22 +18,24 @@ import tensorflow as tf
 SUM = tf.distribute.ReduceOp.SUM
 _APART = 1_000_003  # between the seeds of two replicas
 _REDUCTION = "_all_reduce_sum_gradients"  # the method of Keras' optimizers
+_counts: ContextVar[tf.Tensor | None] = ContextVar("counts", default=None)  # whether the examples at hand do
 
 
 @contextlib.contextmanager
-def in_step(model: keras.Model) -> Iterator[None]:
+def in_step(model: keras.Model, *, divided: bool) -> Iterator[None]:
     """Inside, a step of training is traced: batch statistics are those of all replicas' examples together.
 
-    The optimizer then expects gradients that are sums over the replicas.
+    The optimizer then expects gradients that are sums over the replicas. With micro-batches, batches are `divided`.
 
     Raises:
         RuntimeError: this Keras sums gradients in another way than the one that was tested.
     """
     changed: list[tuple[Any, dict[str, Any]]] = []
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                changed.append((layer, {"synchronized": True, "_moments": partial(_moments, layer)}))
+    several = model.distribute_strategy.num_replicas_in_sync > 1
+    for layer in model._flatten_layers() if several or divided else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            own = {"synchronized": True, "_moments": partial(_moments, layer)} if several else {}
+            changed.append((layer, own or {"_moments": partial(_moments_of_any, layer, layer._moments)}))
     for optimizer in _flat_optimizers(model.optimizer):
         if not hasattr(optimizer, _REDUCTION):
             raise RuntimeError(f"Keras {keras.__version__} is not one that training on several replicas works with.")
@@ -65,6 +68,16 @@ def own_random_numbers(generators: Iterable[keras.random.SeedGenerator]) -> Iter
         generator.state.assign(generator.state - tf.cast(apart, generator.state.dtype))
 
 
+@contextlib.contextmanager
+def counting(counts: tf.Tensor) -> Iterator[None]:
+    """Inside, batch statistics are of the examples at hand only if they count, and do not stand in for none."""
+    before = _counts.set(counts)
+    try:
+        yield
+    finally:
+        _counts.reset(before)
+
+
 def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
     """Those of all layers."""
     found = [each for layer in model._flatten_layers() for each in getattr(layer, "_seed_generators", ())]
@@ -82,8 +95,9 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: tf
     """Mean and variance (C,) over the examples of all replicas, the variance from the deviations.
 
     Keras' own difference of the mean square and the squared mean loses all digits where the mean is large. Places
-    that the mask leaves out do not count.
+    that the mask leaves out do not count. Of no examples they are what they were.
     """
+    inputs, mask = _that_count(inputs), None if mask is None else _that_count(mask)
     context = tf.distribute.get_replica_context()
     axes = layer._reduction_axes
     channels = inputs.shape[layer.axis]
@@ -97,4 +111,21 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: tf
     shape[layer.axis] = channels
     deviations = tf.square(inputs - tf.reshape(mean, shape))
     variance = tf.math.divide_no_nan(context.all_reduce(SUM, tf.reduce_sum(weigh(deviations), axes)), count)
-    return mean, variance
+    return _known(layer, count > 0, mean, variance)
+
+
+def _moments_of_any(layer: keras.layers.BatchNormalization, own: Callable, inputs: tf.Tensor, mask: Any) -> tuple:
+    """Those that Keras finds on one device; of no examples they are what they were."""
+    found, counts = own(inputs, mask), _counts.get()
+    return found if counts is None else _known(layer, counts, *found)
+
+
+def _that_count(tensor: tf.Tensor) -> tf.Tensor:
+    counts = _counts.get()
+    return tensor if counts is None else tensor[: tf.where(counts, tf.shape(tensor)[0], 0)]
+
+
+def _known(layer: keras.layers.BatchNormalization, counts: tf.Tensor, *found: tf.Tensor) -> tuple:
+    """The moments that were found, or, where nothing counted, the layer's own."""
+    before = layer.moving_mean, layer.moving_variance
+    return tuple(tf.where(counts, new, tf.cast(old.value, new.dtype)) for new, old in zip(found, before, strict=True))

@@ -168,3 +168,22 @@ def test_a_fitted_model_saved_by_keras_comes_back_compiled_and_learns_on(tmp_pat
         each.fit(data, verbose=0)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_a_last_batch_of_fewer_examples_than_micro_batches(batch_norm):
+    """The seven examples of a set of one's own come in four and three, so that one of four micro-batches is empty."""
+
+    def trained(accumulate):
+        keras.utils.set_random_seed(0)
+        model = toy.model(dropout=0.0)
+        phase = Phase(1, 1e-2, unfreeze="all", batch_norm=batch_norm)
+        data = tf.data.Dataset.from_tensor_slices(toy.problem(7)).batch(4)
+        fit(model, (phase,), data, progress=False, settings=Settings(accumulate=accumulate))
+        return model.get_weights()
+
+    divided = trained(4)
+    assert all(np.isfinite(weight).all() for weight in divided)
+    if batch_norm == "frozen":  # else statistics are those of single examples
+        for ours, theirs in zip(divided, trained(1), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
