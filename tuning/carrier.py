@@ -9,22 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from pipelines.run import Run
 from tuning.job import Job, Limits
 from tuning.plan import Plan
 from tuning.processes import Processes, Running
+from tuning.space import OF_HYPERBAND
 from tuning.trial import Result, Trial
 
 CACHE = "cache"  # of a search's folder: features that trials share
-OF_ORACLE = "tuner/"  # begins the names of values that Hyperband adds, which are no ranges of the space
-_FROM, _EPOCHS = f"{OF_ORACLE}trial_id", f"{OF_ORACLE}epochs"
+_FROM, _EPOCHS = f"{OF_HYPERBAND}trial_id", f"{OF_HYPERBAND}epochs"
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ class Carrier:
         self._processes = Processes()
         self._running: dict[str, Running] = {}
         self._refused: list[Done] = []
-        self._devices = _gpus() if parallel > 1 else []
 
     def __enter__(self) -> Carrier:
         return self
@@ -71,7 +67,7 @@ class Carrier:
         Values that make no run fail it, as everything does that goes wrong in its process.
         """
         threads = max(1, len(os.sched_getaffinity(0)) // self._parallel) if self._parallel > 1 else None
-        device = self._devices[place % len(self._devices)] if self._devices else None
+        device = place if self._parallel > 1 else None
         try:
             found = job(self._plan, self._folder, trial, threads=threads, device=device)
         except ValueError as error:
@@ -95,7 +91,7 @@ class Carrier:
         self._processes.stop(self._running[trial])
 
 
-def job(plan: Plan, folder: Path, trial: Trial, *, threads: int | None = None, device: str | None = None) -> Job:
+def job(plan: Plan, folder: Path, trial: Trial, *, threads: int | None = None, device: int | None = None) -> Job:
     """What a trial's process is to do.
 
     Raises:
@@ -121,13 +117,7 @@ def run(plan: Plan, folder: Path, trial: Trial) -> Run:
     Raises:
         ValueError: its values make none.
     """
-    made = plan.space.run(plan.run, own_values(trial))
-    return dataclasses.replace(made, out=trial.folder(folder))
-
-
-def own_values(trial: Trial) -> dict[str, Any]:
-    """A trial's values without those that an oracle keeps for itself."""
-    return {name: value for name, value in trial.values.items() if not name.startswith(OF_ORACLE)}
+    return dataclasses.replace(plan.space.run(plan.run, trial.values), out=trial.folder(folder))
 
 
 def epochs(plan: Plan, folder: Path, trial: Trial) -> int | None:
@@ -152,14 +142,3 @@ def checked(result: Result | None, plan: Plan) -> Result | None:
         return result
     known = f"it has {', '.join(scores)}" if scores else "none of its scores is one"
     return dataclasses.replace(result, status="failed", reason=f"{missing[0]} is no finite number; {known}.")
-
-
-def _gpus() -> list[str]:
-    """The GPUs that may be used, by the names that CUDA_VISIBLE_DEVICES knows; TensorFlow would take hold of them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() and not name.strip().startswith("-")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(number) for number, line in enumerate(told.stdout.splitlines()) if line.startswith("GPU ")]

@@ -10,13 +10,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.files import write_text
 from pipelines.run import Run
 from tuning import aside, carrier
 from tuning.plan import Plan
 from tuning.trial import Trial
+
+if TYPE_CHECKING:
+    from pipelines.bundle import Bundle
 
 RUN, BUNDLE = "best.json", "best"
 _PARTIAL = ".best.partial"
@@ -65,7 +68,8 @@ def finish(folder: Path, plan: Plan, best: Trial, *, check: Callable[[], None] =
     shutil.copytree(best.folder(folder), partial, copy_function=_link, ignore=shutil.ignore_patterns("lock"))
     own = dataclasses.replace(carrier.run(plan, folder, best), out=final)
     log = folder / "best.log"
-    found = aside.call(_finish, str(partial), own.to_json(), log=log, check=check)
+    trained = carrier.job(plan, folder, best).epochs
+    found = aside.call(_finish, str(partial), own.to_json(), trained, log=log, check=check)
     scores = {name: (best.result.scores[name], value) for name, value in found["scores"].items()}
     _compare(scores, own)
     known = {"trial": about, "scores": scores, "test": found["test"]}
@@ -108,18 +112,27 @@ def _link(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _finish(path: str, text: str) -> dict[str, Any]:
+def _finish(path: str, text: str, epochs: int | None) -> dict[str, Any]:
     """In a child: the bundle of a trained run in a folder; its validation scores, and that of the test in a line."""
-    from pipelines import bundle, datasets, objectives
-    from pipelines.recovery import in_smaller_batches
-    from pipelines.train import resume
+    from pipelines import bundle, outcome
+    from pipelines.train import advanced
 
     folder = Path(path)
-    unit = resume(folder, progress=False).run.data.unit
+    with advanced(dataclasses.replace(Run.from_json(text), out=folder), epochs=epochs) as trained:  # no step is left
+        outcome.conclude(trained)
     write_text(folder / "run.json", text)  # where it will lie
     made = bundle.load(folder)
+    test = made.scores.summary(made.run.data.unit) if made.scores else ""
+    return {"scores": _validated(made), "test": test}
+
+
+def _validated(made: Bundle) -> dict[str, float]:
+    """The validation scores of a bundle, again from its files, as the history names them."""
+    from pipelines import datasets, objectives
+    from pipelines.recovery import in_smaller_batches
+
     run = dataclasses.replace(made.run, task=made.task)
-    data = datasets.load(run, folder=folder)
+    data = datasets.load(run, folder=made.path)
     objective = objectives.of_run(run, data)
     model = made.load_model()
     model.compile(loss=objective.loss(), weighted_metrics=objective.metrics())
@@ -133,7 +146,4 @@ def _finish(path: str, text: str) -> dict[str, Any]:
     found = in_smaller_batches(score, run.batch)
     if run.distillation is not None:
         del found["loss"]  # that of the trial was the teacher's too
-    return {
-        "scores": {f"val_{name}": float(value) for name, value in found.items()},
-        "test": made.scores.summary(unit) if made.scores else "",
-    }
+    return {f"val_{name}": float(value) for name, value in found.items()}

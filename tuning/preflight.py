@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from tuning import aside
 from tuning.plan import MEASURED, Objective, Plan
 from zoo.core.naming import nearest
 
-_DECIDE_MODEL = ("model", "weights", "task", "overrides", "data")  # names of ranges that make another model of it
+_DECIDE_MODEL = ("model", "weights", "overrides", "data")  # names of ranges that make another model of it
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ def check_plan(plan: Plan, known: Known) -> None:
 
 def shares_model(plan: Plan) -> bool:
     """Whether all trials make the same model, so that one that cannot be made is no matter of a trial."""
-    ranges = json.loads(plan.space.to_json())
-    return not any(name.partition(".")[0] in _DECIDE_MODEL for name in ranges)
+    return not any(name.partition(".")[0] in _DECIDE_MODEL for name in plan.space.ranges)
 
 
 def _examine(text: str, model: bool) -> Known:

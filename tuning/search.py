@@ -27,13 +27,14 @@ class SearchFailed(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has come to. `left` is how many trials it could go on with, where its budget was over before."""
+    """What a search has come to, in how many seconds; `left` are the trials that its budget did not suffice for."""
 
     folder: Path
     best: Trial
     front: tuple[Trial, ...]  # with several objectives: the trials that none is better than
     trials: tuple[Trial, ...]
     proof: Proof
+    seconds: float
     left: int = 0
 
 
@@ -140,7 +141,7 @@ def _go_on(
         clock.write()
         report.write(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
-    return Found(folder, best, front, tuple(trials), proof, conductor.left)
+    return Found(folder, best, front, tuple(trials), proof, clock.spent, conductor.left)
 
 
 def _nothing(trials: list[Trial], folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""On which terms a search goes on: how many trials at a time, for how long, with how much memory. They decide no trial."""
+"""On which terms a search goes on: trials at a time, time, memory. They decide nothing of what is tried."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tuning import carrier, ranking
 from tuning.plan import Objective, Plan
+from tuning.space import OF_HYPERBAND
 from tuning.terms import Clock, shown
 from tuning.trial import Trial
 
@@ -136,7 +137,7 @@ def scores_of(trial: Trial, objectives: Sequence[Objective]) -> str:
 
 def values_of(trial: Trial) -> str:
     """A trial's values in a line, each by the last part of its name."""
-    found = {name: value for name, value in trial.values.items() if name != f"{carrier.OF_ORACLE}trial_id"}
+    found = {name: value for name, value in trial.values.items() if not name.startswith(OF_HYPERBAND)}
     short = {name: name.rpartition(".")[2] for name in found}
     names = {name: last if list(short.values()).count(last) == 1 else name for name, last in short.items()}
     return "  ".join(f"{names[name]} {_value(value)}" for name, value in found.items())
