@@ -11,7 +11,6 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from pipelines.run import Run
 from tuning.job import Job, Limits
@@ -33,28 +32,22 @@ class Done:
 
 
 class Carrier:
-    """Carries trials out in child processes, several at a time; leaving its block ends those that still run."""
+    """Carries trials out in child processes, several at a time."""
 
     def __init__(
         self,
         plan: Plan,
         folder: Path,
+        processes: Processes,
         *,
         parallel: int = 1,
         memory: int | None = None,
         trial_seconds: float | None = None,
     ):
-        self._plan, self._folder, self._parallel = plan, folder, parallel
+        self._plan, self._folder, self._processes, self._parallel = plan, folder, processes, parallel
         self._limits = Limits(memory=memory, seconds=trial_seconds)
-        self._processes = Processes()
         self._running: dict[str, Running] = {}
         self._refused: list[Done] = []
-
-    def __enter__(self) -> Carrier:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._processes.close()
 
     @property
     def running(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,13 @@ import typer
 
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
-from pipelines.commands.terminal import fail, import_tensorflow, out
+from pipelines.commands.terminal import fail, import_tensorflow
 from tuning import terms
 
 if TYPE_CHECKING:
-    from pipelines.interruption import Interruption
-    from pipelines.run import Run
-    from tuning.plan import Plan
     from tuning.search import Found
 
+_SHARED = "What all trials share"
 _GRANTED = ("parallel", "budget", "memory", "trial_time")  # what can be changed when a search goes on
 
 
@@ -77,21 +74,15 @@ def tune(
     quantize: Annotated[
         str | None, _option("The TFLite file that latency and size are of: none (usual), float16, dynamic or int8.")
     ] = None,
-    run_file: Annotated[
-        Path | None, _option("What all trials share, from a run.json.", "--run", panel="What all trials share")
-    ] = None,
+    run_file: Annotated[Path | None, _option("What all trials share, from a run.json.", "--run", panel=_SHARED)] = None,
     task: Annotated[
-        str | None, _option("classify, regress, tag, ...; what the data ask for else.", panel="What all trials share")
+        str | None, _option("classify, regress, tag, ...; what the data ask for else.", panel=_SHARED)
     ] = None,
-    recipe: Annotated[
-        str | None, _option("Of those of zoo fit, where the space has none.", panel="What all trials share")
-    ] = None,
-    weights: Annotated[
-        str | None, _option("A tag, a URI or a path; none for random weights.", panel="What all trials share")
-    ] = None,
-    epochs: Annotated[int | None, _option("Epochs of each phase.", panel="What all trials share")] = None,
-    batch: Annotated[str, _option("Examples a step, where the space has none.", panel="What all trials share")] = "32",
-    precision: Annotated[str, _option("float32, bfloat16 or float16.", panel="What all trials share")] = "float32",
+    recipe: Annotated[str | None, _option("Of those of zoo fit, where the space has none.", panel=_SHARED)] = None,
+    weights: Annotated[str | None, _option("A tag, a URI or a path; none for random weights.", panel=_SHARED)] = None,
+    epochs: Annotated[int | None, _option("Epochs of each phase.", panel=_SHARED)] = None,
+    batch: Annotated[str, _option("Examples a step, where the space has none.", panel=_SHARED)] = "32",
+    precision: Annotated[str, _option("float32, bfloat16 or float16.", panel=_SHARED)] = "float32",
     patience: training.Patience = None,
     validation: options.Validation = None,
     test: options.Test = None,
@@ -123,9 +114,68 @@ def tune(
     """Search for the model and the recipe that fit your data best; each trial is a run, the best one a bundle."""
     given = training.given(context)
     if show is not None:
-        return _show(show, given)
+        _only(given, ("show",))
+        from tuning import report
+
+        return report.show(show)
     granted = _granted(given)
-    if resume is not None:
-        _only(given, ("resume", *_GRANTED), "A search that is gone on with keeps its plan")
-        return _finish(resume, lambda: _resumed(resume, granted))
-    _finish(output, lambda: _searched(given, granted, output, overwrite=overwrite))
+    if resume is None:
+        return _finish(output, lambda: _begun(given, granted))
+    _only(given, ("resume", *_GRANTED))
+    _finish(resume, lambda: _gone_on(resume, granted))
+
+
+def _granted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """On which terms, as far as they are given.
+
+    Raises:
+        ValueError: one of them is no length of time, or no amount of memory.
+    """
+    found: dict[str, Any] = {"parallel": given["parallel"]} if "parallel" in given else {}
+    for name, field in (("budget", "budget"), ("trial_time", "trial_seconds")):
+        if name in given:
+            found[field] = terms.seconds(given[name], option=f"--{name.replace('_', '-')}")
+    if "memory" in given:
+        found["memory"] = terms.size(given["memory"])
+    return found
+
+
+def _only(given: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Refuse options of a new search for one that there is.
+
+    Raises:
+        ValueError: one is given.
+    """
+    other = [name for name in given if name not in names]
+    if other:
+        beside = ", ".join(f"--{name.replace('_', '-')}" for name in names[1:])
+        raise ValueError(
+            f"{_named(other[0])} is of a new search; --{names[0]} takes one as it is"
+            f"{f', and beside it {beside}' if beside else ''}."
+        )
+
+
+def _named(option: str) -> str:
+    other = {"model": "MODEL", "output": "--out", "objectives": "--objective", "run_file": "--run"}
+    return other.get(option, f"--{option.replace('_', '-')}")
+
+
+def _begun(given: Mapping[str, Any], granted: Mapping[str, Any]) -> Found:
+    """A new search, as the options say."""
+    from tuning import begin, place
+    from tuning.search import search
+
+    folder = given.get("output", OUT)
+    place.check_room(folder, overwrite=given.get("overwrite", False))
+    asked = begin.plan(given, out=folder)
+    return search(asked, folder=folder, overwrite=given.get("overwrite", False), **granted)
+
+
+def _gone_on(folder: Path, granted: Mapping[str, Any]) -> Found:
+    from tuning import plan
+
+    plan.load(folder)
+    import_tensorflow()
+    from tuning.search import resume
+
+    return resume(folder, **granted)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.files import write_text
 from pipelines.run import Run
 from tuning import aside, carrier
+from tuning.forks import ForkServer
 from tuning.plan import Plan
 from tuning.trial import Trial
 
@@ -48,7 +49,9 @@ def write_best(folder: Path, plan: Plan, best: Trial) -> Run:
     return found
 
 
-def finish(folder: Path, plan: Plan, best: Trial, *, check: Callable[[], None] = lambda: None) -> Proof:
+def finish(
+    folder: Path, plan: Plan, best: Trial, server: ForkServer, *, check: Callable[[], None] = lambda: None
+) -> Proof:
     """Make the bundle of the best trial, unless it is there, and compare its validation scores with those logged.
 
     The trial's folder stays as it is. The bundle takes its place when all of it is right; here the test split is
@@ -69,7 +72,7 @@ def finish(folder: Path, plan: Plan, best: Trial, *, check: Callable[[], None] =
     own = dataclasses.replace(carrier.run(plan, folder, best), out=final)
     log = folder / "best.log"
     trained = carrier.job(plan, folder, best).epochs
-    found = aside.call(_finish, str(partial), own.to_json(), trained, log=log, check=check)
+    found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log, check=check)
     scores = {name: (best.result.scores[name], value) for name, value in found["scores"].items()}
     _compare(scores, own)
     known = {"trial": about, "scores": scores, "test": found["test"]}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.run import Run
 from tuning import aside
-from tuning.plan import MEASURED, Objective, Plan
+from tuning.forks import ForkServer
+from tuning.plan import AUTO, MEASURED, Objective, Plan
 from zoo.core.naming import nearest
 
 _DECIDE_MODEL = ("model", "weights", "overrides", "data")  # names of ranges that make another model of it
@@ -23,35 +27,34 @@ class Known:
     metrics: tuple[str, ...]  # as the history names them
 
 
-def examine(run: Run, *, model: bool = False, log: Path, check: Callable[[], None] = lambda: None) -> Known:
+def examine(run: Run, server: ForkServer, *, model: bool = False, check: Callable[[], None] = lambda: None) -> Known:
     """What there is to know of a run's data, and with `model` whether its model can be made; in a child process.
 
     Raises:
         FileNotFoundError: there are no such data.
         ValueError: they are not what the run asks for, or have no validation part, by which trials are compared.
     """
-    return aside.call(_examine, run.to_json(), model, log=log, check=check)
+    with tempfile.TemporaryDirectory() as made:
+        told = aside.call(server, _examine, run.to_json(), model, log=Path(made) / "log.txt", check=check)
+    return Known(told["task"], told["examples"], tuple(told["metrics"]))
 
 
-def usual_objective(known: Known) -> Objective:
-    """What makes a trial better unless the user says so: the accuracy where there is one, else the loss."""
-    found = next((name for name in known.metrics if name == "val_accuracy"), "val_loss")
-    return Objective.of(found)
-
-
-def check_plan(plan: Plan, known: Known) -> None:
-    """Refuse objectives that no trial could have.
+def settled(plan: Plan, known: Known) -> Plan:
+    """The plan with an objective of these data in the place of AUTO.
 
     Raises:
-        ValueError: there is one; the message lists those that there are.
+        ValueError: no trial could have one of its objectives; the message lists those that there are.
     """
     names = [*known.metrics, *MEASURED]
-    for each in plan.objectives:
+    usual = Objective.of("val_accuracy" if "val_accuracy" in names else "val_loss")
+    objectives = tuple(usual if each == AUTO else each for each in plan.objectives)
+    for each in objectives:
         if each.name not in names:
             raise ValueError(
                 f"No trial will have a {each.name!r} to be compared by.{nearest(each.name, names)} "
                 f"On these data there are: {', '.join(names)}."
             )
+    return dataclasses.replace(plan, objectives=objectives)
 
 
 def shares_model(plan: Plan) -> bool:
@@ -59,7 +62,7 @@ def shares_model(plan: Plan) -> bool:
     return not any(name.partition(".")[0] in _DECIDE_MODEL for name in plan.space.ranges)
 
 
-def _examine(text: str, model: bool) -> Known:
+def _examine(text: str, model: bool) -> dict[str, Any]:
     """In the child."""
     from pipelines import datasets, objectives, outcome
     from pipelines.creation import create
@@ -67,14 +70,11 @@ def _examine(text: str, model: bool) -> Known:
     run = Run.from_json(text)
     outcome.check_machines(run)
     data = datasets.load(run)
-    examples = {name: len(part) for name, part in data.parts.items()}
-    if not examples["validation"]:
-        raise ValueError(
-            f"'{run.data.source}' leaves no validation examples, by which trials are compared: {examples}. "
-            "Give validation data, or a split with a share for them."
-        )
+    outcome.check_scored(run, data)
     objective = objectives.of_run(run, data)
     names = ["loss", *(metric.name for metric in objective.metrics())]
     if model:
         create(run, data)
-    return Known(run.task or data.task, examples, (*names, *(f"val_{name}" for name in names)))
+    examples = {name: len(part) for name, part in data.parts.items()}
+    metrics = [*names, *(f"val_{name}" for name in names)]
+    return {"task": run.task or data.task, "examples": examples, "metrics": metrics}

@@ -58,7 +58,7 @@ class Processes:
 
     def __init__(self, *, body: str = BODY, preload: tuple[str, ...] = PRELOADED, grace: float = GRACE):
         self._body, self._grace = body, grace
-        self._server = ForkServer("tuning.trial_process", *preload)
+        self.server = ForkServer("tuning.trial_process", *preload)
         self._running: dict[socket.socket, Running] = {}  # by what tells of their ends
         self._over: list[Running] = []  # which nobody was told of
         self._members: dict[int, list[int]] = {}
@@ -91,7 +91,7 @@ class Processes:
         ours, theirs = socket.socketpair()
         with theirs:
             argument = {"folder": str(job.folder), "directory": os.getcwd(), "body": self._body}
-            process = self._server.fork("tuning.trial_process:main", json.dumps(argument), theirs.fileno())
+            process = self.server.fork("tuning.trial_process:main", json.dumps(argument), theirs.fileno())
         self._running[ours] = Running(job, limits, process)
         self._looked = 0.0
         return self._running[ours]
@@ -127,7 +127,7 @@ class Processes:
         over = []
         while self._running:
             over += self.wait()
-        self._server.close()
+        self.server.close()
         return over
 
     def _look(self) -> None:
@@ -155,7 +155,7 @@ class Processes:
         """One whose process has ended, with what became of it."""
         running = self._running.pop(life)
         life.close()
-        code = self._server.code(running.process)
+        code = self.server.code(running.process)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # what it has left behind
             os.killpg(running.process, signal.SIGKILL)
         job, result = running.job, running.job.result

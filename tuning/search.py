@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tuning.conclusion import Proof
 from tuning.conductor import Conductor
 from tuning.journal import Ended, Journal
 from tuning.plan import Plan
+from tuning.processes import Processes
 from tuning.terms import Clock, Terms
 from tuning.trial import FOLDER, Trial
 from tuning.watching import Board
@@ -65,13 +65,13 @@ def search(
     granted = Terms(parallel, budget, memory, trial_seconds)
     place.check_room(folder, overwrite=overwrite)
     given.space.check(given.run)
-    with interruption.watched() as asked:
-        _examine(given, asked)
+    with interruption.watched() as asked, Processes() as processes:
+        given = _examine(given, processes, asked)
         bundle.check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with Journal(folder) as journal:
             place.prepare(folder, given, journal)
-            return _go_on(given, folder, journal, granted, asked, progress=progress)
+            return _go_on(given, folder, journal, granted, processes, asked, progress=progress)
 
 
 def resume(
@@ -98,20 +98,18 @@ def resume(
     changed = terms.load(folder).changed(
         parallel=parallel, budget=budget, memory=memory, trial_seconds=trial_seconds
     )  # fmt: skip
-    with interruption.watched() as asked, Journal(folder) as journal:
+    with interruption.watched() as asked, Journal(folder) as journal, Processes() as processes:
         ended = sum(isinstance(event, Ended) for event in journal.events)
         if ended < known.trials:
-            _examine(known, asked)
-        return _go_on(known, folder, journal, changed, asked, progress=progress)
+            _examine(known, processes, asked)
+        return _go_on(known, folder, journal, changed, processes, asked, progress=progress)
 
 
-def _examine(given: Plan, asked: Interruption) -> None:
-    """Refuse a plan that no trial could carry out."""
-    with tempfile.TemporaryDirectory() as made:
-        share = preflight.shares_model(given)
-        log = Path(made) / "log.txt"
-        known = preflight.examine(given.run, model=share, log=log, check=lambda: _leave_if(asked))
-    preflight.check_plan(given, known)
+def _examine(given: Plan, processes: Processes, asked: Interruption) -> Plan:
+    """The plan as it can be carried out; one that no trial could carry out is refused."""
+    model = preflight.shares_model(given)
+    known = preflight.examine(given.run, processes.server, model=model, check=lambda: _leave_if(asked))
+    return preflight.settled(given, known)
 
 
 def _leave_if(asked: Interruption) -> None:
@@ -120,7 +118,14 @@ def _leave_if(asked: Interruption) -> None:
 
 
 def _go_on(
-    given: Plan, folder: Path, journal: Journal, granted: Terms, asked: Interruption, *, progress: bool
+    given: Plan,
+    folder: Path,
+    journal: Journal,
+    granted: Terms,
+    processes: Processes,
+    asked: Interruption,
+    *,
+    progress: bool,
 ) -> Found:
     """The trials that are left, then what stays of them; all that was learned by then stays if this is interrupted."""
     remove_partial(folder)
@@ -129,14 +134,14 @@ def _go_on(
     try:
         with Board(given, folder, clock, progress=progress) as board:
             conductor = Conductor(given, folder, journal, clock, board, asked)
-            with Carrier(given, folder, parallel=granted.parallel, **limits) as carrier:  # type: ignore[arg-type]
-                conductor.run(carrier)
+            carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
+            conductor.run(carrier)
         trials = conductor.trials
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
         conclusion.write_best(folder, given, best)
-        proof = conclusion.finish(folder, given, best, check=lambda: _leave_if(asked))
+        proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
     finally:
         clock.write()
         report.write(folder)
