@@ -16,7 +16,6 @@ from keras_tuner.engine.hyperparameters import HyperParameter
 from keras_tuner.src.engine.conditions import Parent
 
 from pipelines.run import Run
-from tuning import targets
 from tuning.ranges import Choice, Int, Single, frozen, same
 from tuning.space import OF_HYPERBAND, Asked, Space, holds
 
@@ -30,16 +29,7 @@ def declare(found: keras_tuner.HyperParameters, space: Space, base: Run | None =
         needed = [
             Parent(parent, [encode(ranges[parent], value) for value in values]) for parent, values in each.when.items()
         ]
-        found.merge([_hyperparameter(each, usual(each, base), needed)], overwrite=False)
-
-
-def usual(asked: Asked, base: Run | None) -> Any:
-    """The default of a range: its own, or what the base run has, or its first value, or the middle of numbers."""
-    if asked.range.default is not None:
-        return asked.range.default
-    now = () if base is None else targets.present(asked.name, base)
-    within = [frozen(value) for value in now if frozen(value) in asked.range]
-    return within[0] if within else asked.range.at(0.0 if isinstance(asked.range, Choice) else 0.5)
+        found.merge([_hyperparameter(each, space.usual(each, base), needed)], overwrite=False)
 
 
 def encode(given: Single, value: Any) -> Any:

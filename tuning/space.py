@@ -118,6 +118,14 @@ class Space:
                 values[asked.name] = asked.range.at(generator.random())
         return values
 
+    def defaults(self, base: Run | None = None) -> dict[str, Any]:
+        """The point that the first trial has: the defaults of the ranges, or what the base run has."""
+        values: dict[str, Any] = {}
+        for asked in self.asked():
+            if holds(asked.when, values):
+                values[asked.name] = self.usual(asked, base)
+        return values
+
     def hyperparameters(self, base: Run | None = None) -> keras_tuner.HyperParameters:
         """The ranges as keras-tuner knows them, with the defaults of the base run; values go through `decode`."""
         import keras_tuner
@@ -167,6 +175,14 @@ class Space:
             return cls(forms.from_file(Path(path)))
         except ValueError as error:
             raise ValueError(f"'{path}': {error}") from None
+
+    def usual(self, asked: Asked, base: Run | None) -> Any:
+        """The default of a range: its own, or what the base run has, or its first value, or the middle of numbers."""
+        if asked.range.default is not None:
+            return asked.range.default
+        now = () if base is None else targets.present(asked.name, base)
+        within = [frozen(value) for value in now if frozen(value) in asked.range]
+        return within[0] if within else asked.range.at(0.0 if isinstance(asked.range, Choice) else 0.5)
 
     def _values(self, name: str) -> tuple[Any, ...]:
         """The values of a choice, in all cases; nothing where there is none."""

@@ -67,7 +67,7 @@ def check_field(name: str, base: Run) -> None:
     Raises:
         ValueError: its data have no such field, or nobody teaches its model.
     """
-    part, _, own = name.partition(".")
+    part = name.partition(".")[0]
     if part not in _PARTS:
         return
     held = getattr(base, part)
@@ -105,7 +105,7 @@ def options(model: str) -> tuple[str, ...] | None:
 
 
 def present(name: str, base: Run) -> tuple[Any, ...]:
-    """What a run has now where a range of this name would change it, in a tuple; nothing where that is not known."""
+    """What a run has where a range of this name would change it, the likeliest first; nothing where nobody knows."""
     part, _, own = name.partition(".")
     if name in _OWN:
         return (getattr(base, name),)
