@@ -15,7 +15,6 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.data import Images, Tables
 from pipelines.monitor import History
 from pipelines.run import Phase, Run
-from pipelines.train import resume
 from tuning.job import Job
 from tuning.processes import Processes
 from tuning.trial import Result
@@ -104,7 +103,6 @@ def test_one_that_goes_on_from_another_ends_the_same(processes, undisturbed, tmp
     assert last.scores == undisturbed[1].scores
     assert_same(tmp_path / "0001", undisturbed[0])
     assert before == outcome(tmp_path / "0000")[0]  # which another trial may go on from too
-    assert resume(tmp_path / "0001", progress=False).info["best"]["metrics"] == last.scores
 
 
 def test_what_cannot_be_trained_fails_with_its_reason(processes, tmp_path):
@@ -114,8 +112,6 @@ def test_what_cannot_be_trained_fails_with_its_reason(processes, tmp_path):
     hot = ended(processes, Job(tmp_path / "hot", run(phases=(Phase(3, 1e30, unfreeze="all", warmup=0.0),))))
     assert hot.status == "failed"
     assert hot.reason.startswith("The loss became") or "validation loss" in hot.reason
-    blind = ended(processes, Job(tmp_path / "blind", run(data=Tables("iris", split=(0.8, 0.0, 0.2)))))
-    assert "has no validation rows" in blind.reason
 
 
 SEARCH = """
