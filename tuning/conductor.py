@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.interruption import Interrupted, Interruption
 from tuning import journal as journals
-from tuning import oracles, ranking
+from tuning import ranking
 from tuning.carrier import Carrier, Done
 from tuning.journal import Created, Ended, Journal
 from tuning.plan import Plan
@@ -29,6 +29,9 @@ class Conductor:
     def __init__(self, given: Plan, folder: Path, journal: Journal, clock: Clock, board: Board, asked: Interruption):
         self._plan, self._folder, self._journal = given, folder, journal
         self._clock, self._board, self._asked = clock, board, asked
+        from tuning import oracles  # it imports TensorFlow, which the trials' processes should not have to wait for
+
+        self._oracles = oracles
         self._oracle = oracles.make(given)
         oracles.replay(self._oracle, journal.events)
         self._trials = {trial.id: trial for trial in journals.trials(journal.events)}
@@ -94,7 +97,7 @@ class Conductor:
             return None
         busy = {self._hands[trial.id] for trial in self._trials.values() if trial.result is None}
         hand = next(f"hand{n}" for n in itertools.count() if f"hand{n}" not in busy)
-        trial = oracles.propose(self._oracle, hand)
+        trial = self._oracles.propose(self._oracle, hand)
         if not isinstance(trial, Trial):
             self._exhausted = trial == "stopped"
             return None
@@ -121,7 +124,7 @@ class Conductor:
             result = Result("failed", f"its process was ended by somebody else {_OFTEN} times.")
         self._journal.add(Ended(done.trial, result))
         self._trials[done.trial] = dataclasses.replace(self._trials[done.trial], result=result)
-        oracles.end(self._oracle, done.trial, result, self._plan)
+        self._oracles.end(self._oracle, done.trial, result, self._plan)
         self._ended += 1
         self._forget()
         self._board.end(self._trials[done.trial])

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import bundle, interruption
+from pipelines import interruption
 from pipelines.files import remove_partial
 from pipelines.interruption import Interrupted, Interruption
 from tuning import conclusion, place, plan, preflight, ranking, report, terms
@@ -67,8 +67,7 @@ def search(
     given.space.check(given.run)
     with interruption.watched() as asked, Processes() as processes:
         given = _examine(given, processes, asked)
-        bundle.check_writable(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        place.check_writable(folder)
         with Journal(folder) as journal:
             place.prepare(folder, given, journal)
             return _go_on(given, folder, journal, granted, processes, asked, progress=progress)
