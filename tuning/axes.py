@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,18 @@ def axes(space: Space, trials: Iterable[Mapping[str, Any]]) -> list[Axis]:
             if not name.startswith(OF_HYPERBAND):
                 values.setdefault(name, []).append(value)
     cases: dict[str, list[Case]] = {}
-    for asked in space.asked():
-        cases.setdefault(asked.name, []).append(Case(_range(asked.range), _condition(asked.when)))
+    for name, given, when in _asked(space):
+        cases.setdefault(name, []).append(Case(_range(given), _condition(when)))
     ranges = {name: singles(given) for name, given in space.ranges.items()}
     return [Axis.of(name, ranges.get(name, ()), found, cases=cases.get(name, ())) for name, found in values.items()]
+
+
+def _asked(space: Space) -> Iterator[tuple[str, Single, Mapping[str, Any]]]:
+    """All ranges and when they are asked; by what they say alone, where a model of the space is no longer there."""
+    try:
+        yield from ((asked.name, asked.range, asked.when) for asked in space.asked())
+    except ValueError:
+        yield from ((name, each, each.when) for name, given in space.ranges.items() for each in singles(given))
 
 
 def _range(given: Single) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -84,7 +86,10 @@ def page(found: Standing) -> str:
 
 def importances(found: Standing) -> list[Importance]:
     """What matters for each objective."""
-    points = drawn(found.plan.space)
+    try:
+        points: list[Mapping[str, Any]] = [*drawn(found.plan.space)]
+    except ValueError:  # a model that is no longer there; the trials have been over the space too
+        points = [trial.values for trial in found.trials]
     return [importance(found.trials, found.axes, points, each) for each in found.plan.objectives]
 
 
