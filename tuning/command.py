@@ -10,7 +10,6 @@ import typer
 
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
-from pipelines.commands.terminal import import_tensorflow
 from tuning import terms
 
 _SHARED = "What all trials share"
@@ -162,7 +161,6 @@ def _begun(given: Mapping[str, Any], granted: Mapping[str, Any], folder: Path, *
 
     place.check_room(folder, overwrite=overwrite)
     plan = begin.plan(given, out=folder)
-    import_tensorflow()
     from tuning import told
     from tuning.search import search
 
@@ -174,7 +172,6 @@ def _gone_on(folder: Path, granted: Mapping[str, Any]) -> None:
     from tuning import plan
 
     plan.load(folder)
-    import_tensorflow()
     from tuning import told
     from tuning.search import resume
 

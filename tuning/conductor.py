@@ -7,7 +7,9 @@ import itertools
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
+from pipelines.commands.terminal import import_tensorflow
 from pipelines.interruption import Interrupted, Interruption
 from tuning import journal as journals
 from tuning import ranking
@@ -23,17 +25,23 @@ _LOOK = 0.5  # seconds between two looks at what goes on
 _OFTEN = 3  # times that a trial may be ended from outside until it counts as failed
 
 
+def oracles() -> ModuleType:
+    """The module of the oracles. It imports TensorFlow, for which the server of the trials need not wait."""
+    import_tensorflow()
+    from tuning import oracles
+
+    return oracles
+
+
 class Conductor:
     """Has trials begun, and notes their ends. The journal knows of each before anything is done about it."""
 
     def __init__(self, given: Plan, folder: Path, journal: Journal, clock: Clock, board: Board, asked: Interruption):
         self._plan, self._folder, self._journal = given, folder, journal
         self._clock, self._board, self._asked = clock, board, asked
-        from tuning import oracles  # it imports TensorFlow, which the trials' processes should not have to wait for
-
-        self._oracles = oracles
-        self._oracle = oracles.make(given)
-        oracles.replay(self._oracle, journal.events)
+        self._oracles = oracles()
+        self._oracle = self._oracles.make(given)
+        self._oracles.replay(self._oracle, journal.events)
         self._trials = {trial.id: trial for trial in journals.trials(journal.events)}
         self._hands = {event.trial: event.hand for event in journal.events if isinstance(event, Created)}
         self._waiting = [trial.id for trial in self._trials.values() if trial.result is None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines import interruption
 from pipelines.files import remove_partial
 from pipelines.interruption import Interrupted, Interruption
-from tuning import conclusion, place, plan, preflight, ranking, report, terms
+from tuning import conclusion, conductor, place, plan, preflight, ranking, report, terms
 from tuning.carrier import Carrier
 from tuning.conclusion import Proof
 from tuning.conductor import Conductor
@@ -106,6 +106,7 @@ def resume(
 
 def _examine(given: Plan, processes: Processes, asked: Interruption) -> Plan:
     """The plan as it can be carried out; one that no trial could carry out is refused."""
+    conductor.oracles()  # while the server of the processes imports what it needs
     model = preflight.shares_model(given)
     known = preflight.examine(given.run, processes.server, model=model, check=lambda: _leave_if(asked))
     return preflight.settled(given, known)
@@ -132,10 +133,10 @@ def _go_on(
     limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
     try:
         with Board(given, folder, clock, progress=progress) as board:
-            conductor = Conductor(given, folder, journal, clock, board, asked)
+            going = Conductor(given, folder, journal, clock, board, asked)
             carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
-            conductor.run(carrier)
-        trials = conductor.trials
+            going.run(carrier)
+        trials = going.trials
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
@@ -145,7 +146,7 @@ def _go_on(
         clock.write()
         report.write(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
-    return Found(folder, best, front, tuple(trials), proof, clock.spent, conductor.left)
+    return Found(folder, best, front, tuple(trials), proof, clock.spent, going.left)
 
 
 def _nothing(trials: list[Trial], folder: Path) -> str:
