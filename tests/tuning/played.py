@@ -19,8 +19,8 @@ from pipelines.run import Run
 from tuning import plan as plans
 from tuning.carrier import Carrier
 from tuning.conductor import Conductor
-from tuning.journal import Journal
 from tuning.job import Job
+from tuning.journal import Journal
 from tuning.plan import Objective, Plan
 from tuning.processes import Processes
 from tuning.space import Space
