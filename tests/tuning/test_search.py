@@ -82,7 +82,7 @@ def test_a_bundle_that_is_not_whole_is_made_again(found):
 
 
 def test_another_search_is_not_overwritten(found):
-    with pytest.raises(FileExistsError, match="holds a search already. Go on with it: zoo tune --resume"):
+    with pytest.raises(FileExistsError, match=r"holds a search already\. Go on with it: zoo tune --resume"):
         search(plan(), folder=found.folder)
 
 
@@ -130,7 +130,8 @@ def test_killed_while_a_trial_trains_a_search_ends_as_an_undisturbed_one(tmp_pat
     given = plan(trials=3, ranges=ranges)
     known = search(given, folder=tmp_path / "undisturbed", progress=False)
     folder = tmp_path / "killed"
-    code = f"from tests.tuning.test_search import plan; from tuning.search import search; search(plan(trials=3, ranges={ranges!r}), folder={str(folder)!r})"
+    begin = f"search(plan(trials=3, ranges={ranges!r}), folder={str(folder)!r})"
+    code = f"from tests.tuning.test_search import plan; from tuning.search import search; {begin}"
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
     history = folder / "trials" / "0001" / "history.json"
     while not history.is_file():
