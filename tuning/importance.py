@@ -64,9 +64,10 @@ class Importance:
             return self.silent
         if not self.told:
             return f"From these {self.trials} trials nothing can be told of one that is left out: not of what matters."
-        strength = "is" if self.reliable else "is only"
-        share = f"{self.explained:.0%} of the differences between trials that are left out {strength} explained"
-        return f"Of {self.trials} trials; {share}." + ("" if self.reliable else " More trials may change the order.")
+        share = f"{self.explained:.0%} of the differences between trials that are left out"
+        if self.reliable:
+            return f"Of {self.trials} trials. The forest behind it explains {share}."
+        return f"Of {self.trials} trials, too few to rely on: the forest behind it explains only {share}."
 
 
 def importance(
