@@ -74,13 +74,14 @@ def _drawing(width: float, height: float, *, panels: int = 1) -> Iterator[Drawin
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=none)
         pyplot.close(figure)
-        drawing.svg.append(_themed(text.getvalue()))
+        drawing.svg.append(_themed(text.getvalue(), width=width))
 
 
-def _themed(svg: str) -> str:
-    """The `<svg>` alone, with the names of the page's colors."""
+def _themed(svg: str, *, width: float) -> str:
+    """The `<svg>` alone, with the names of the page's colors; so wide at least that its text can be read."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| version="[^"]*"| (width|height)="[\d.]+pt"(?=[^<]*viewBox)', "", svg, count=6)
+    svg = svg.replace("<svg", f'<svg style="min-width: {width * 75:.0f}px"', 1)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     for color, name in _NAMES.items():
         svg = svg.replace(color, f"var(--{name})")
@@ -145,7 +146,7 @@ def _columns(axes: Axes, columns: Sequence[Axis], *, arrow: str) -> None:
             shown = "no score" if score else "not used"
             axes.text(place + 0.05, _BELOW, shown, color=_MUTED, fontsize=8, va="center", zorder=6, style="italic")
         weight = "bold" if score else "normal"
-        title = short(labels[axis.name]) + f" {arrow}" * score
+        title = "\n".join(map(short, labels[axis.name].rsplit(".", 1))) + f" {arrow}" * score
         axes.text(place, 1.07, title, color=_INK, ha="center", weight=weight)
     axes.set(xlim=(-0.15, len(columns) - 1 + 0.75), ylim=(_BELOW - 0.06, 1.13))
     axes.set_axis_off()
