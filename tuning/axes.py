@@ -105,7 +105,7 @@ def axes(space: Space, trials: Iterable[Mapping[str, Any]]) -> list[Axis]:
 def _asked(space: Space) -> Iterator[tuple[str, Single, Mapping[str, Any]]]:
     """All ranges and when they are asked; by what they say alone, where a model of the space is no longer there."""
     try:
-        yield from ((asked.name, asked.range, asked.when) for asked in space.asked())
+        yield from ((asked.name, asked.range, asked.needed) for asked in space.asked())
     except ValueError:
         yield from ((name, each, each.when) for name, given in space.ranges.items() for each in singles(given))
 
@@ -118,7 +118,9 @@ def _range(given: Single) -> str:
 
 
 def _condition(when: Mapping[str, Sequence[Any]]) -> str:
-    return " and ".join(f"{name} is {' or '.join(map(text, values))}" for name, values in when.items())
+    """What a range hangs on, in words; of a name with several cases a key says which one, which the values tell too."""
+    found = {key.partition("#")[0]: values for key, values in when.items() if values}
+    return " and ".join(f"{name} is {' or '.join(map(text, values))}" for name, values in found.items())
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

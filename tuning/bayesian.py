@@ -2,28 +2,27 @@
 
 keras-tuner's oracle, with three differences. It proposes no point twice: there, in a space of choices, the best point
 is proposed again and again. Trials that still run count as what the process expects of them; there, as what it
-expected before it knew the others. And the acquisition is looked at in many points at once, which takes a tenth of the
-time.
+expected before it knew the others. And the acquisition is looked at in many points at once and then near the best of
+them, in place of 50 descents with one point after the other, which take many times as long.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras_tuner
 import numpy as np
-import scipy.optimize
 from keras_tuner import oracles as kinds
 from sklearn.exceptions import ConvergenceWarning
 
 from tuning.plan import Plan
 from tuning.seeded import Seeded
 
-_CANDIDATES = 1_000  # points where the acquisition is looked at
-_NEAR = 200  # and near the best trial
-_REFINED = 5  # of them, along the gradient
+_CANDIDATES = 600  # points where the acquisition is looked at, and as many near the best ones of each round
+_SCALES = (0.1, 0.03, 0.01)  # of steps from these, round by round; 1 is a whole range
+_CENTERS = 5
+_RESTARTS = 5  # of the search for the process's own parameters
 _RHO = 0.05  # share of the plain sum in ParEGO's cost
 
 
@@ -36,13 +35,13 @@ class Bayesian(Seeded, kinds.BayesianOptimizationOracle):
         points = min(3 * dimensions, max(3, plan.trials // 3))
         super().__init__(plan, num_initial_points=points)
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def proposed(self, trial_id: str) -> dict[str, Any]:
         completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
         if self.told is not None or len(completed) < self.num_initial_points or not self._nonfixed_space():
             return self._random_populate_space()
         points = np.array([self._vector(trial.hyperparameters) for trial in completed])
         costs = self.costs(completed)
-        self.gpr = self._make_gpr()
+        self.gpr = self._make_gpr().set_params(n_restarts_optimizer=_RESTARTS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.gpr.fit(points, costs)
@@ -67,21 +66,17 @@ class Bayesian(Seeded, kinds.BayesianOptimizationOracle):
         signs = np.array([-1.0 if each.direction == "max" else 1.0 for each in objectives])
         return signs * [[trial.metrics.get_best_value(each.name) for each in objectives] for trial in trials]
 
-    def _candidates(self, best: np.ndarray) -> Iterator[np.ndarray]:
-        """Points (dimensions,) in 0..1 from the most promising on."""
-        spread = self._random_state.uniform(size=(_CANDIDATES, len(best)))
-        near = np.clip(best + self._random_state.normal(scale=0.1, size=(_NEAR, len(best))), 0, 1)
-        points = np.vstack([spread, near])
-        points = points[np.argsort(self._bound(points), kind="stable")]
-        refined = [
-            scipy.optimize.minimize(
-                lambda point: self._bound(point[None])[0], x0=point, bounds=[(0, 1)] * len(best), method="L-BFGS-B"
-            ).x
-            for point in points[:_REFINED]
-        ]
-        refined.sort(key=lambda point: self._bound(point[None])[0])
-        yield from refined
-        yield from points
+    def _candidates(self, best: np.ndarray) -> np.ndarray:
+        """Points (N, dimensions) in 0..1 from the most promising on: anywhere, near the best trial, and nearer yet."""
+        points = self._random_state.uniform(size=(_CANDIDATES, len(best)))
+        centers = best[None]
+        for scale in _SCALES:
+            steps = self._random_state.normal(scale=scale, size=(_CANDIDATES // len(centers), len(centers), len(best)))
+            near = np.clip(centers + steps, 0, 1).reshape(-1, len(best))
+            points = np.vstack([points, near])
+            points = points[np.argsort(self._bound(points), kind="stable")]
+            centers = points[:_CENTERS]
+        return points
 
     def _bound(self, points: np.ndarray) -> np.ndarray:
         mean, deviation = self.gpr.predict(points, return_std=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuning.axes import Axis
 from tuning.plan import Objective
-from tuning.space import OF_HYPERBAND, Space, holds
+from tuning.space import OF_HYPERBAND, Space
 from tuning.trial import Trial
 
 FEWEST = 8  # completed trials with a score, under which nothing is told
@@ -95,19 +95,13 @@ def importance(
 
 
 def drawn(space: Space) -> list[dict[str, Any]]:
-    """Points of a whole space; what is asked there is found out once, which `Space.draw` does for each point.
+    """Points of a whole space.
 
     Raises:
         ValueError: a model or a recipe of the space is no longer there.
     """
-    generator, asked, points = random.Random(0), space.asked(), []
-    for _ in range(_DRAWN):
-        values: dict[str, Any] = {}
-        for each in asked:
-            if holds(each.when, values):
-                values[each.name] = each.range.at(generator.random())
-        points.append(values)
-    return points
+    generator = random.Random(0)
+    return [space.draw(generator) for _ in range(_DRAWN)]
 
 
 def _silent(scores: np.ndarray, axes: Sequence[Axis]) -> str:

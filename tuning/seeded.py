@@ -57,10 +57,14 @@ class Seeded(keras_tuner.Oracle):
             return {"status": "STOPPED", "values": None}
         self._seed_state, state = map(int, np.random.SeedSequence((self.seed, len(self.trials))).generate_state(2))
         self._random_state = np.random.RandomState(state)
-        found = super().populate_space(trial_id)
+        found = self.proposed(trial_id)
         if found["status"] == "RUNNING":
             found["values"] = hyperparameters.bounded(self.plan.space, found["values"])
         return found
+
+    def proposed(self, trial_id: str) -> dict[str, Any]:
+        """What keras-tuner proposes."""
+        return super().populate_space(trial_id)
 
     def _random_values(self) -> dict[str, Any] | None:
         if self.told is not None:

@@ -127,7 +127,7 @@ def test_the_terminal_has_a_column_for_each_range_where_there_is_room(usual):
 
 
 def test_names_that_look_like_html_or_markup_are_text(tmp_path):
-    ranges = {"weights": ["<script>alert(1)</script>", "a&b\"'>", "$x^2$"], "loss": ["[bold]x[/bold]", "</svg>"]}
+    ranges = {"weights": ["<script>alert(1)</script>", "a&b\"'>", "$x^2$", "[bold]x[/bold]", "</svg>", "[/red]"]}
     folder = search(tmp_path / "a [red]b[/] & <i>c", 12, ranges=ranges, fails=lambda number: number == 3)
     page = page_of(folder)
     assert sum(tag == "script" for tag, _ in page.elements) == 1
