@@ -155,7 +155,7 @@ def _go_on(
 def _report(folder: Path) -> None:
     """Write the report; what cannot be drawn costs nothing of what was found."""
     try:
-        report.write(folder)
+        report.write(folder, alive=False)
     except Exception:
         _log.warning("The report of '%s' cannot be written.", folder, exc_info=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
@@ -138,12 +139,16 @@ class Space:
         hyperparameters.declare(found, self, base)
         return found
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> tuple[Asked, ...]:
         """All ranges, case by case, each after those that it hangs on.
 
         Raises:
             ValueError: no model that is searched has a field of a Config that is.
         """
+        return self._asked
+
+    @functools.cached_property
+    def _asked(self) -> tuple[Asked, ...]:
         found: dict[str, list[Asked]] = {}
         for name in self._in_order():
             found[name] = []
@@ -154,7 +159,7 @@ class Space:
                     number = len(found[name])
                     needed = {case.key: _shared(when[case.name], case) for case in cases}
                     found[name].append(Asked(name, f"{name}#{number}" if number else name, each, needed))
-        return [each for cases in found.values() for each in cases]
+        return tuple(each for cases in found.values() for each in cases)
 
     def to_json(self) -> str:
         """The space as JSON text."""

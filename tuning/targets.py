@@ -106,6 +106,7 @@ def arguments(recipes: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for recipe in recipes for name in _parameters(recipe)))
 
 
+@functools.cache
 def options(model: str) -> tuple[str, ...] | None:
     """The fields of a variant's Config, and of its Pixels; None of a checkpoint, whose Config says more than its name.
 
