@@ -42,9 +42,9 @@ class Proof:
     test: str  # what it scores on the test split, in a line; empty where there is none
 
 
-def write_best(folder: Path, plan: Plan, best: Trial) -> Run:
+def write_best(folder: Path, best: Trial) -> Run:
     """Write the best run down as `zoo fit --run` takes it."""
-    found = dataclasses.replace(carrier.run(plan, folder, best), out=folder / BUNDLE)
+    found = _own(folder, best)
     write_text(folder / RUN, found.to_json())
     return found
 
@@ -69,7 +69,7 @@ def finish(
         return _proof(final, known)
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(best.folder(folder), partial, copy_function=_link, ignore=shutil.ignore_patterns("lock"))
-    own = dataclasses.replace(carrier.run(plan, folder, best), out=final)
+    own = _own(folder, best)
     log = folder / "best.log"
     trained = carrier.job(plan, folder, best).epochs
     found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log, check=check)
@@ -80,6 +80,12 @@ def finish(
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     return _proof(final, known)
+
+
+def _own(folder: Path, best: Trial) -> Run:
+    """The best run, with the batch that was found for it if it was to be, in the folder of its bundle."""
+    text = (best.folder(folder) / "run.json").read_text(encoding="utf-8")
+    return dataclasses.replace(Run.from_json(text), out=folder / BUNDLE)
 
 
 def _known(bundle: Path) -> dict[str, Any]:
@@ -146,6 +152,7 @@ def _validated(made: Bundle) -> dict[str, float]:
         )
         return model.evaluate(batches, return_dict=True, verbose=0)
 
+    assert run.batch != "auto"  # a run that has begun has a number
     found = in_smaller_batches(score, run.batch)
     if run.distillation is not None:
         del found["loss"]  # that of the trial was the teacher's too

@@ -143,7 +143,7 @@ def _go_on(
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
-        conclusion.write_best(folder, given, best)
+        conclusion.write_best(folder, best)
         proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
     finally:
         clock.write()
