@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +49,7 @@ def write_best(folder: Path, best: Trial) -> Run:
     return found
 
 
-def finish(
-    folder: Path, plan: Plan, best: Trial, server: ForkServer, *, check: Callable[[], None] = lambda: None
-) -> Proof:
+def finish(folder: Path, plan: Plan, best: Trial, server: ForkServer) -> Proof:
     """Make the bundle of the best trial, unless it is there, and compare its validation scores with those logged.
 
     The trial's folder stays as it is. The bundle takes its place when all of it is right; here the test split is
@@ -72,7 +70,7 @@ def finish(
     own = _own(folder, best)
     log = folder / "best.log"
     trained = carrier.job(plan, folder, best).epochs
-    found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log, check=check)
+    found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log)
     scores = {name: (best.result.scores[name], value) for name, value in found["scores"].items()}
     _compare(scores, own)
     known = {"trial": about, "scores": scores, "test": found["test"]}
