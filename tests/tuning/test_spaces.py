@@ -104,7 +104,7 @@ def test_models_with_a_tag_have_its_weights():
     assert pairs == {("resnet50", "a1_in1k"), ("mobilenet_v2", "bundled")}
     with pytest.raises(ValueError, match="Did you mean 'a1_in1k'"):
         spaces.transfer_images(("resnet50.a1_in1",))
-    with pytest.raises(ValueError, match="published of 'cnn'.*from scratch"):
+    with pytest.raises(ValueError, match=r"published of 'cnn'.*from scratch"):
         spaces.transfer_images(("cnn",))
 
 
@@ -114,7 +114,9 @@ def test_a_checkpoint_is_a_model_with_weights_of_its_own():
     space.check(Run("hf://some/bert", Texts("a.csv"), recipes.lora(), Path("out")))
 
 
-@pytest.mark.parametrize(("name", "model"), [("tables", "mlp"), ("transfer_images", "resnet18"), ("mobile", "resnet18")])
+@pytest.mark.parametrize(
+    ("name", "model"), [("tables", "mlp"), ("transfer_images", "resnet18"), ("mobile", "resnet18")]
+)
 def test_a_space_of_a_run_has_its_model_and_weights(name, model):
     weights = None if name == "tables" else "hf://someone/weights"
     run = base(name, model=model, weights=weights)
