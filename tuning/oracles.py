@@ -13,6 +13,7 @@ from keras_tuner import oracles as kinds
 
 from tuning import hyperparameters, ranking
 from tuning.bayesian import Bayesian, Pareto
+from tuning.hyperband import Hyperband
 from tuning.journal import Created, Ended, Event
 from tuning.plan import Plan
 from tuning.seeded import Seeded
@@ -33,13 +34,8 @@ class _Grid(Seeded, kinds.GridSearchOracle):
     pass
 
 
-class _Hyperband(Seeded, kinds.HyperbandOracle):
-    def __init__(self, plan: Plan):
-        super().__init__(plan, max_epochs=plan.most_epochs, factor=plan.factor)
-
-
 Oracle = Seeded
-_KINDS = {"random": _Random, "grid": _Grid, "bayesian": Bayesian, "hyperband": _Hyperband, "pareto": Pareto}
+_KINDS = {"random": _Random, "grid": _Grid, "bayesian": Bayesian, "hyperband": Hyperband, "pareto": Pareto}
 
 
 def make(plan: Plan) -> Oracle:

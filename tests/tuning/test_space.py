@@ -235,7 +235,7 @@ def test_a_space_of_which_some_points_make_no_run_is_searched():
 
 
 def test_a_value_of_another_name_is_refused():
-    with pytest.raises(ValueError, match="no range 'bacth'.*Did you mean 'batch'"):
+    with pytest.raises(ValueError, match=r"no range 'bacth'.*Did you mean 'batch'"):
         Space({"batch": [16, 32]}).run(base(), {"bacth": 16})
 
 
