@@ -63,7 +63,7 @@ class Importance:
         if self.silent:
             return self.silent
         if not self.told:
-            return f"{self.trials} trials do not tell what matters: what is learned from some says nothing of the others."
+            return f"{self.trials} trials do not tell what matters: what some of them teach is not so of the others."
         share = f"{self.explained:.0%} of the differences between trials that are left out"
         if self.reliable:
             return f"Of {self.trials} trials. The forest behind it explains {share}."
