@@ -70,6 +70,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_choice("Plan(oracle)", self.oracle, OracleName)
+        check_choice("Plan(quantize)", self.quantize, Quantize)
         if not self.objectives:
             raise ValueError("Plan(objectives=()) says nothing of what is better; such as (Objective.of('val_loss'),).")
         if len(self.objectives) > 1 and self.oracle not in ("pareto", "random", "grid"):
