@@ -128,14 +128,14 @@ def _source(found: Standing) -> str:
 
 
 def _facts(found: Standing) -> list[tuple[str, str]]:
-    plan = found.plan
-    run = plan.run
+    plan, run = found.plan, found.plan.run
+    searched = any(axis.name == "model" for axis in found.axes)
     objectives = ", ".join(f"{each.name} ({'higher' if each.direction == 'max' else 'lower'} is better)"
                            for each in plan.objectives)  # fmt: skip
     facts = {
         "Data": f"{type(run.data).__name__}: {_source(found)}",
         "Task": run.task or str(getattr(run.data, "asks_for", "")),
-        "Model": f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
+        "Model": "" if searched else f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
         "Better is": objectives,
         "Measured file": f"TFLite, quantize {plan.quantize}" if plan.measured else "",
         "Oracle": plan.oracle

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.commands.terminal import import_tensorflow
 from pipelines.monitor import History
 from tuning import journal, plan, ranking
 from tuning.axes import Axis, axes
@@ -126,6 +127,8 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Standing:
         JournalError: its journal is damaged.
     """
     folder = Path(folder)
+    if (folder / plan.NAME).is_file() and '"overrides.' in (folder / plan.NAME).read_text(encoding="utf-8"):
+        import_tensorflow()  # quietly: which model has which field is known to its file, which imports Keras
     asked = plan.load(folder)
     begun = (folder / journal.NAME).is_file()
     trials = journal.trials(journal.read(folder)) if begun else []

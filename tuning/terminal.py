@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tuning.axes import short_names, text
@@ -28,7 +27,8 @@ def show(
     console.print(f"[{_COLORS[standing.state]}]{standing.state}[/]: {standing.progress}, {_time(standing)}")
     if standing.state == "running":
         ended = len(standing.trials) - len(standing.open)
-        console.print(ProgressBar(total=standing.plan.trials, completed=ended, width=_BAR * 2))
+        done = min(round(2 * _BAR * ended / standing.plan.trials), 2 * _BAR)
+        console.print(f"[cyan]{'━' * done}[/][dim]{'╌' * (2 * _BAR - done)}[/]")
     _show_best(standing, console)
     if standing.trials:
         console.print()
