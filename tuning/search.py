@@ -137,6 +137,7 @@ def _go_on(
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
         conclusion.write_best(folder, best)
+        board.say(f"The bundle of trial {best.id} is made, and read again ...")
         proof = conclusion.finish(folder, given, best, processes.server)
     finally:
         clock.write()
