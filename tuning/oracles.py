@@ -7,7 +7,7 @@ plan's seed and the trial's number. An oracle that is fed a journal's events goe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from keras_tuner import oracles as kinds
 
@@ -31,7 +31,12 @@ class _Random(Seeded, kinds.RandomSearchOracle):
 
 
 class _Grid(Seeded, kinds.GridSearchOracle):
-    pass
+    def proposed(self, trial_id: str) -> dict[str, Any]:
+        found = super().proposed(trial_id)
+        if found["status"] == "RUNNING":
+            # keras-tuner finds the next point when this trial ends, for it may declare new ranges; ours do not.
+            self._populate_next.append(trial_id)
+        return found
 
 
 Oracle = Seeded
