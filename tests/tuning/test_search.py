@@ -75,6 +75,7 @@ def test_a_search_that_is_done_is_not_done_again(found):
     assert (found.folder / "best" / "model.keras").stat().st_mtime_ns == model
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_not_whole_is_made_again(found):
     (found.folder / "best" / "trial.json").unlink()
     again = resume(found.folder, progress=False)
