@@ -19,7 +19,8 @@ from rich.text import Text
 
 from tuning import carrier, ranking
 from tuning.plan import Objective, Plan
-from tuning.space import OF_HYPERBAND, Choice, Space
+from tuning.ranges import singles
+from tuning.space import OF_HYPERBAND, Space
 from tuning.terms import Clock, shown
 from tuning.trial import Trial
 
@@ -137,7 +138,8 @@ def scores_of(trial: Trial, objectives: Sequence[Objective]) -> str:
 
 def values_of(trial: Trial, space: Space) -> str:
     """A trial's values in a line, each by the last part of its name; without those that all trials have."""
-    fixed = {name for name, given in space.ranges.items() if isinstance(given, Choice) and len(given.values) == 1}
+    points = {name: [each.points or () for each in singles(given)] for name, given in space.ranges.items()}
+    fixed = {name for name, cases in points.items() if len(cases) == 1 and len(cases[0]) == 1}
     found = {name: v for name, v in trial.values.items() if name not in fixed and not name.startswith(OF_HYPERBAND)}
     short = {name: name.rpartition(".")[2] for name in found}
     names = {name: last if list(short.values()).count(last) == 1 else name for name, last in short.items()}
