@@ -131,8 +131,11 @@ def _go_on(
         with Board(given, folder, clock, progress=progress) as board, interruption.watched() as asked:
             going = Conductor(given, folder, journal, clock, board, asked)
             carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
-            going.run(carrier)
-        trials = going.trials
+            try:
+                going.run(carrier)
+            finally:
+                clock.write()
+        seconds, trials = clock.spent, going.trials
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
@@ -140,10 +143,9 @@ def _go_on(
         board.say(f"The bundle of trial {best.id} is made, and read again ...")
         proof = conclusion.finish(folder, given, best, processes.server)
     finally:
-        clock.write()
         _report(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
-    return Found(folder, best, front, tuple(trials), proof, clock.spent, going.left)
+    return Found(folder, best, front, tuple(trials), proof, seconds, going.left)
 
 
 def _report(folder: Path) -> None:
