@@ -14,6 +14,7 @@ from tuning.space import Space
 
 OracleName = Literal["random", "grid", "bayesian", "hyperband", "pareto"]
 Direction = Literal["min", "max"]
+Quantize = Literal["none", "float16", "dynamic", "int8"]
 MEASURED = ("latency", "size")  # of the TFLite file: milliseconds and bytes; all other objectives are of the history
 NAME = "search.json"
 
@@ -42,6 +43,9 @@ class Objective:
         return one > other if self.direction == "max" else one < other
 
 
+AUTO = Objective("auto", "max")  # the accuracy on the validation split where there is one, else the loss
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides which trials a search makes; written as JSON, gone on with from it.
@@ -56,16 +60,17 @@ class Plan:
 
     run: Run
     space: Space
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Objective, ...] = (AUTO,)  # a search settles which that is, once it knows the data
     oracle: OracleName = "bayesian"
     trials: int = 12
     seed: int = 0
-    max_epochs: int | None = None  # of Hyperband; those of the run's phases together if not given
+    max_epochs: int | None = None  # of Hyperband; those of the first trial's phases together if not given
     factor: int = 3  # of Hyperband
-    quantize: str = "none"  # the TFLite file that is measured, as pipelines.export knows it
+    quantize: Quantize = "none"  # the TFLite file that is measured, as pipelines.export knows it
 
     def __post_init__(self) -> None:
         check_choice("Plan(oracle)", self.oracle, OracleName)
+        check_choice("Plan(quantize)", self.quantize, Quantize)
         if not self.objectives:
             raise ValueError("Plan(objectives=()) says nothing of what is better; such as (Objective.of('val_loss'),).")
         if len(self.objectives) > 1 and self.oracle not in ("pareto", "random", "grid"):
@@ -75,10 +80,10 @@ class Plan:
             )
         if len({each.name for each in self.objectives}) < len(self.objectives):
             raise ValueError(f"Plan(objectives={self.objectives}) names one twice.")
-        if type(self.trials) is not int or self.trials < 1:
-            raise ValueError(f"Plan(trials={self.trials!r}) must be a whole number of at least 1.")
-        if type(self.factor) is not int or self.factor < 2:
-            raise ValueError(f"Plan(factor={self.factor!r}) must be a whole number of at least 2.")
+        for name, least in (("trials", 1), ("factor", 2), ("seed", 0), ("max_epochs", 1)):
+            value = getattr(self, name)
+            if (type(value) is not int or value < least) and not (value is None and name == "max_epochs"):
+                raise ValueError(f"Plan({name}={value!r}) must be a whole number of at least {least}.")
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -87,8 +92,10 @@ class Plan:
 
     @property
     def most_epochs(self) -> int:
-        """The epochs that Hyperband gives its best trials."""
-        return self.max_epochs or sum(phase.epochs for phase in self.run.phases)
+        """The epochs that Hyperband gives its best trials: all of those of the run with the space's defaults."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return sum(phase.epochs for phase in self.space.run(self.run, self.space.defaults(self.run)).phases)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
