@@ -42,6 +42,9 @@ class Objective:
         return one > other if self.direction == "max" else one < other
 
 
+AUTO = Objective("auto", "max")  # the accuracy on the validation split where there is one, else the loss
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides which trials a search makes; written as JSON, gone on with from it.
@@ -56,7 +59,7 @@ class Plan:
 
     run: Run
     space: Space
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Objective, ...] = (AUTO,)  # a search settles which that is, once it knows the data
     oracle: OracleName = "bayesian"
     trials: int = 12
     seed: int = 0
