@@ -12,6 +12,7 @@ from pipelines.interruption import Interrupted, Interruption
 from tuning import journal as journals
 from tuning import oracles, ranking
 from tuning.carrier import Carrier, Done
+from tuning.chief import Chief
 from tuning.journal import Created, Ended, Journal
 from tuning.plan import Plan
 from tuning.terms import Clock
@@ -54,7 +55,7 @@ class Conductor:
             return waiting
         return self._plan.trials - sum(trial.result is not None for trial in self._trials.values())
 
-    def run(self, carrier: Carrier) -> None:
+    def run(self, carrier: Carrier | Chief) -> None:
         """Carry out trials until there are no more, the budget is over, or the end is asked for.
 
         Raises:
@@ -78,9 +79,9 @@ class Conductor:
         ended = [trial.result.status for trial in self._trials.values() if trial.result is not None]
         return self._ended >= FEW and "completed" not in ended
 
-    def _begin(self, carrier: Carrier) -> None:
+    def _begin(self, carrier: Carrier | Chief) -> None:
         """Have all hands full, as far as there are trials, and hope."""
-        while len(self._places) < self._clock.terms.parallel and not self.hopeless:
+        while len(self._places) < carrier.places and not self.hopeless:
             name = self._waiting.pop(0) if self._waiting else self._propose()
             if name is None:
                 return
@@ -102,7 +103,7 @@ class Conductor:
         self._trials[trial.id], self._hands[trial.id] = trial, hand
         return trial.id
 
-    def _wait(self, carrier: Carrier) -> None:
+    def _wait(self, carrier: Carrier | Chief) -> None:
         for done in carrier.wait(_LOOK):
             del self._places[done.trial]
             self._end(done)
