@@ -17,11 +17,11 @@ from keras_tuner.src.engine.hyperparameters import HyperParameters
 from keras_tuner.src.engine.trial import Trial as TunerTrial
 from keras_tuner.src.engine.trial import TrialStatus
 
+from tuning.plan import PORT
 from tuning.trial import Result, Trial
 
-__all__ = ["PORT", "TrialStatus", "address", "calls", "message", "messages", "read", "read_result", "said", "service"]
+__all__ = ["TrialStatus", "address", "calls", "message", "messages", "read", "read_result", "said", "service"]
 
-PORT = 7070
 _KEY = "zoo-bin"  # of the metadata; -bin has gRPC pass on any bytes
 _ADDRESS = re.compile(r"(?P<host>[^\s:/\[\]]+|\[[0-9a-fA-F:.]+\])(:(?P<port>[0-9]{1,5}))?")
 
