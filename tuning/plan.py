@@ -64,7 +64,7 @@ class Plan:
     oracle: OracleName = "bayesian"
     trials: int = 12
     seed: int = 0
-    max_epochs: int | None = None  # of Hyperband; those of the run's phases together if not given
+    max_epochs: int | None = None  # of Hyperband; those of the first trial's phases together if not given
     factor: int = 3  # of Hyperband
     quantize: str = "none"  # the TFLite file that is measured, as pipelines.export knows it
 
@@ -79,10 +79,10 @@ class Plan:
             )
         if len({each.name for each in self.objectives}) < len(self.objectives):
             raise ValueError(f"Plan(objectives={self.objectives}) names one twice.")
-        if type(self.trials) is not int or self.trials < 1:
-            raise ValueError(f"Plan(trials={self.trials!r}) must be a whole number of at least 1.")
-        if type(self.factor) is not int or self.factor < 2:
-            raise ValueError(f"Plan(factor={self.factor!r}) must be a whole number of at least 2.")
+        for name, least in (("trials", 1), ("factor", 2), ("seed", 0), ("max_epochs", 1)):
+            value = getattr(self, name)
+            if (type(value) is not int or value < least) and not (value is None and name == "max_epochs"):
+                raise ValueError(f"Plan({name}={value!r}) must be a whole number of at least {least}.")
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -91,8 +91,10 @@ class Plan:
 
     @property
     def most_epochs(self) -> int:
-        """The epochs that Hyperband gives its best trials."""
-        return self.max_epochs or sum(phase.epochs for phase in self.run.phases)
+        """The epochs that Hyperband gives its best trials: all of those of the run with the space's defaults."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return sum(phase.epochs for phase in self.space.run(self.run, self.space.defaults(self.run)).phases)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
