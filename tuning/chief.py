@@ -200,13 +200,13 @@ class Chief:
 
     def __init__(self, plan: Plan, folder: Path, *, listen: str, lease: float = LEASE):
         self.desk = Desk(plan, lease=lease)
-        self._address = protocol.address(listen)
+        self.address = protocol.address(listen)
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=(("grpc.so_reuseport", 0),))
         protocol.calls.add_OracleServicer_to_server(_Service(self.desk, plan, folder), self._server)
         try:
-            self._server.add_insecure_port(self._address)
+            self._server.add_insecure_port(self.address)
         except RuntimeError as error:
-            raise ChiefError(f"The chief cannot listen at {self._address}: is another program there? {error}") from None
+            raise ChiefError(f"The chief cannot listen at {self.address}: is another program there? {error}") from None
 
     def __enter__(self) -> Chief:
         self._server.start()
