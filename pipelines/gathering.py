@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import faulthandler
 import os
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 
 from pipelines.cluster import Cluster
 
+LEAVING = 10  # seconds from a program's last line to the end of its process, once a worker is lost
 PATIENCE = 600  # seconds for all workers to come, unless ZOO_WORKERS_WAIT says another number
 _WATCH = """
 import os, signal, sys, time
@@ -29,6 +32,8 @@ while os.getppid() == parent:
         break
     time.sleep(0.2)
 """  # ends the process that began it; Ctrl-C in a terminal comes to both
+
+_held: list[BaseException] = []  # so that nothing of them is freed before the end
 
 
 class WorkersError(OSError):
@@ -50,6 +55,16 @@ def check_port(found: Cluster) -> None:
             f"Worker {found.index} cannot listen on port {port} of this machine: {os.strerror(error.errno)}. Another "
             "worker or program may have it; is --index the right one?"
         ) from error
+
+
+def end_in_time(error: BaseException) -> None:
+    """Have this process end soon after the program's last line, with exit code 1 if it has to be ended.
+
+    TensorFlow may wait for a lost worker for ever when what an `error` holds is freed, with Python's lock held.
+    """
+    nowhere = open(os.devnull, "w")  # noqa: SIM115  # what stops the process writes to it when it does
+    atexit.register(faulthandler.dump_traceback_later, LEAVING, exit=True, file=nowhere)
+    _held.append(error)
 
 
 @contextlib.contextmanager

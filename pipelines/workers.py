@@ -199,6 +199,7 @@ def watched(folder: Path | None = None) -> Iterator[None]:
     except tf.errors.OpError as error:
         if not _strategies or not _is_loss(error):
             raise
+        gathering.end_in_time(error)
         found = next(iter(_strategies))
         one = "at least one of " if len(found.others) > 1 else ""
         began = folder is not None and (folder / "run.json").is_file()
