@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
-from pipelines.commands.terminal import fail, import_tensorflow
+from pipelines.commands.terminal import import_tensorflow
 from tuning import terms
-
-if TYPE_CHECKING:
-    from tuning.search import Found
 
 _SHARED = "What all trials share"
 _GRANTED = ("parallel", "budget", "memory", "trial_time")  # what can be changed when a search goes on
 
 
-def _option(help: str, *names: str, panel: str = "The search") -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel)
+def _option(help: str, *names: str, panel: str = "The search", metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
 def tune(
@@ -119,10 +115,10 @@ def tune(
 
         return report.show(show)
     granted = _granted(given)
-    if resume is None:
-        return _finish(output, lambda: _begun(given, granted))
-    _only(given, ("resume", *_GRANTED))
-    _finish(resume, lambda: _gone_on(resume, granted))
+    if resume is not None:
+        _only(given, ("resume", *_GRANTED))
+        return _gone_on(resume, granted)
+    _begun(given, granted, output, overwrite=overwrite)
 
 
 def _granted(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,22 +156,26 @@ def _named(option: str) -> str:
     return other.get(option, f"--{option.replace('_', '-')}")
 
 
-def _begun(given: Mapping[str, Any], granted: Mapping[str, Any]) -> Found:
-    """A new search, as the options say."""
+def _begun(given: Mapping[str, Any], granted: Mapping[str, Any], folder: Path, *, overwrite: bool) -> None:
+    """Carry out a new search, as the options say."""
     from tuning import begin, place
+
+    place.check_room(folder, overwrite=overwrite)
+    plan = begin.plan(given, out=folder)
+    import_tensorflow()
+    from tuning import told
     from tuning.search import search
 
-    folder = given.get("output", OUT)
-    place.check_room(folder, overwrite=given.get("overwrite", False))
-    asked = begin.plan(given, out=folder)
-    return search(asked, folder=folder, overwrite=given.get("overwrite", False), **granted)
+    told.finish(lambda: search(plan, folder=folder, overwrite=overwrite, **granted), folder)
 
 
-def _gone_on(folder: Path, granted: Mapping[str, Any]) -> Found:
+def _gone_on(folder: Path, granted: Mapping[str, Any]) -> None:
+    """Go on with a search."""
     from tuning import plan
 
     plan.load(folder)
     import_tensorflow()
+    from tuning import told
     from tuning.search import resume
 
-    return resume(folder, **granted)
+    told.finish(lambda: resume(folder, **granted), folder)

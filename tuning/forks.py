@@ -35,7 +35,7 @@ class ForkServer:
 
     def __init__(self, *modules: str):
         self._modules = modules
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as there is a server
         self._codes: dict[int, int] = {}  # of children that have ended
         self._begin()
 
@@ -53,17 +53,18 @@ class ForkServer:
                 socket.send_fds(self._socket, [request.encode()], [file])
                 while self._hear(None):
                     if self._forked:
+                        self._children.add(self._forked[0])
                         return self._forked.pop()
             self.close()
             self._begin()
-        said = self._said()
-        raise OSError(f"The process that starts trials ended before it could start one{': ' if said else '.'}{said}")
+        raise OSError(f"The process that starts trials ended before it could start one. {self._said()}")
 
     def code(self, process: int, *, seconds: float = 5.0) -> int | None:
         """How a child that has ended did, as subprocess has it; None where the server died before it."""
         with contextlib.suppress(OSError):
-            while process not in self._codes and self._hear(seconds):
+            while process in self._children and process not in self._codes and self._hear(seconds):
                 pass
+        self._children.discard(process)
         return self._codes.pop(process, None)
 
     def close(self) -> None:
@@ -73,6 +74,7 @@ class ForkServer:
 
     def _begin(self) -> None:
         self._forked: list[int] = []
+        self._children: set[int] = set()  # of this server
         self._unread = b""
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -102,8 +104,10 @@ class ForkServer:
         return bool(found)
 
     def _said(self) -> str:
+        """The last line that it printed."""
         self._log.seek(0)
-        return self._log.read().decode(errors="replace").strip()[-_SAID:]
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][-_SAID:] if lines else ""
 
 
 def serve(connection: socket.socket) -> None:
@@ -114,11 +118,11 @@ def serve(connection: socket.socket) -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while True:
-        ready = select.select([connection, awake], [], [])[0]
+        ready = select.select([connection.fileno(), awake], [], [])[0]
         if awake in ready:
             os.read(awake, _LENGTH)
             _tell_who_ended(connection)
-        if connection in ready:
+        if connection.fileno() in ready:
             request, files, *_ = socket.recv_fds(connection, _LENGTH, 1)
             if not request:
                 return

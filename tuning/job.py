@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.agreement import Format
 from pipelines.files import write_text
 from pipelines.run import Run
 from tuning.trial import Result
 
 NAME, RESULT, LOG = "job.json", "result.json", "log.txt"
-QUANTIZED = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}  # the file's format
+QUANTIZED: Mapping[str, Format] = {"none": "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 _PATHS = ("folder", "start", "cache")
 _PLACE = ("folder", "cache", "threads", "device")  # what decides nothing about the result but where it is computed
 

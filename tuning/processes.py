@@ -121,13 +121,21 @@ class Processes:
                 os.kill(running.process, signal.SIGTERM)
 
     def close(self) -> list[Running]:
-        """Stop all that are at work, and end; those that have come to their ends meanwhile."""
-        for each in self.running:
-            self.stop(each)
+        """Stop all that are at work, and end; those that have come to their ends meanwhile.
+
+        If it is interrupted, they are left to save their state by themselves.
+        """
         over = []
-        while self._running:
-            over += self.wait()
-        self.server.close()
+        try:
+            for each in self.running:
+                self.stop(each)
+            while self._running:
+                over += self.wait()
+        finally:
+            for life in self._running:
+                life.close()
+            self._running = {}
+            self.server.close()
         return over
 
     def _look(self) -> None:
@@ -183,4 +191,4 @@ def _kill(running: Running) -> None:
 
 
 def _gibibytes(size: int) -> str:
-    return f"{size / 2**30:.2g} GiB"
+    return f"{size / 2**30:.2f} GiB"

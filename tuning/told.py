@@ -12,8 +12,8 @@ from rich.table import Table
 
 from pipelines.commands.terminal import fail, out
 from pipelines.interruption import Interrupted
-from tuning import conclusion, plan, report
-from tuning.plan import Objective
+from tuning import conclusion, report
+from tuning.plan import NAME, Plan, load
 from tuning.search import Found
 from tuning.terms import shown
 from tuning.watching import scores_of, values_of
@@ -24,21 +24,21 @@ def finish(carry_out: Callable[[], Found], folder: Path) -> None:
     try:
         found = carry_out()
     except KeyboardInterrupt as error:
-        began = (folder / plan.NAME).is_file()
+        began = (folder / NAME).is_file()
         code = 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
         again = f" What is done is saved. Go on with: zoo tune --resume {folder}" if began else ""
         fail(f"Interrupted.{again}", code)
-    _print(found, plan.load(folder).objectives)
+    _print(found, load(folder))
 
 
-def _print(found: Found, objectives: tuple[Objective, ...]) -> None:
+def _print(found: Found, plan: Plan) -> None:
     failed = sum(trial.status == "failed" for trial in found.trials)
     ended = sum(trial.result is not None for trial in found.trials)
     out.print(f"{ended} trials{f', {failed} of them failed' if failed else ''}, in {shown(found.seconds)}.")
     if len(found.front) > 1:
-        _print_front(found, objectives)
-    best = f"Best: trial {found.best.id}, [bold]{scores_of(found.best, objectives)}[/]"
-    out.print(f"{best}  {escape(values_of(found.best))}", soft_wrap=True)
+        _print_front(found, plan)
+    best = f"Best: trial {found.best.id}, [bold]{scores_of(found.best, plan.objectives)}[/]"
+    out.print(f"{best}  {escape(values_of(found.best, plan.space))}", soft_wrap=True)
     pairs = (f"{name} {again:.6g} (logged {logged:.6g})" for name, (logged, again) in found.proof.scores.items())
     out.print(f"Read again from its file: {', '.join(pairs)}.", soft_wrap=True)
     if found.proof.test:
@@ -56,12 +56,12 @@ def _print(found: Found, objectives: tuple[Objective, ...]) -> None:
         )
 
 
-def _print_front(found: Found, objectives: tuple[Objective, ...]) -> None:
+def _print_front(found: Found, plan: Plan) -> None:
     """The trials that none is better than."""
     out.print(f"None is better in all than these {len(found.front)}:")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("trial", "scores", "values"):
         table.add_column(title, overflow="fold")
     for trial in found.front:
-        table.add_row(trial.id, scores_of(trial, objectives), escape(values_of(trial)))
+        table.add_row(trial.id, scores_of(trial, plan.objectives), escape(values_of(trial, plan.space)))
     out.print(table)

@@ -74,9 +74,9 @@ def train(job: Job) -> Result:
     with advanced(job.run, epochs=job.epochs, progress=True) as fitted:
         result = scored(fitted.history)
         if result.status == "completed" and job.measure:
-            from tuning import measuring
+            from tuning.measuring import measured
 
-            result = dataclasses.replace(result, scores={**result.scores, **measuring.measured(fitted, job)})
+            result = dataclasses.replace(result, scores={**result.scores, **measured(fitted, job)})
         return result
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from tuning import carrier, ranking
 from tuning.plan import Objective, Plan
-from tuning.space import OF_HYPERBAND
+from tuning.space import OF_HYPERBAND, Choice, Space
 from tuning.terms import Clock, shown
 from tuning.trial import Trial
 
@@ -80,7 +80,7 @@ class Board:
     def _line(self, trial: Trial, *, best: bool) -> Text:
         result = trial.result
         assert result is not None
-        values = f"  {values_of(trial)}"
+        values = f"  {values_of(trial, self._plan.space)}"
         if result.status == "failed":
             return Text.assemble((f"trial {trial.id} failed", "red"), f": {result.reason}", (values, "dim"))
         text = f"trial {trial.id}  {scores_of(trial, self._plan.objectives)}  {result.epochs} epochs"
@@ -96,7 +96,7 @@ class Board:
         table.add_column("values", overflow="ellipsis", no_wrap=True, ratio=1)
         for trial in self._shown(trials, best):
             style = "bold green" if best is not None and trial.id == best.id else ""
-            table.add_row(*self._cells(trial), values_of(trial), style=style)
+            table.add_row(*self._cells(trial), values_of(trial, self._plan.space), style=style)
         return Group(table, Text(self._summary(trials, best), style="bold"))
 
     def _shown(self, trials: Sequence[Trial], best: Trial | None) -> list[Trial]:
@@ -135,9 +135,10 @@ def scores_of(trial: Trial, objectives: Sequence[Objective]) -> str:
     return "  ".join(f"{each.name} {_number(scores.get(each.name))}" for each in objectives)
 
 
-def values_of(trial: Trial) -> str:
-    """A trial's values in a line, each by the last part of its name."""
-    found = {name: value for name, value in trial.values.items() if not name.startswith(OF_HYPERBAND)}
+def values_of(trial: Trial, space: Space) -> str:
+    """A trial's values in a line, each by the last part of its name; without those that all trials have."""
+    fixed = {name for name, given in space.ranges.items() if isinstance(given, Choice) and len(given.values) == 1}
+    found = {name: v for name, v in trial.values.items() if name not in fixed and not name.startswith(OF_HYPERBAND)}
     short = {name: name.rpartition(".")[2] for name in found}
     names = {name: last if list(short.values()).count(last) == 1 else name for name, last in short.items()}
     return "  ".join(f"{names[name]} {_value(value)}" for name, value in found.items())
