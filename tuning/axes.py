@@ -105,7 +105,7 @@ def axes(space: Space, trials: Iterable[Mapping[str, Any]]) -> list[Axis]:
 def _asked(space: Space) -> Iterator[tuple[str, Single, Mapping[str, Any]]]:
     """All ranges and when they are asked; by what they say alone, where a model of the space is no longer there."""
     try:
-        yield from ((asked.name, asked.range, asked.when) for asked in space.asked())
+        yield from ((asked.name, asked.range, asked.needed) for asked in space.asked())
     except ValueError:
         yield from ((name, each, each.when) for name, given in space.ranges.items() for each in singles(given))
 

@@ -17,9 +17,9 @@ from tuning import protocol
 from tuning.carrier import Done, checked
 from tuning.plan import Plan
 from tuning.protocol import TrialStatus
+from tuning.terms import LEASE
 from tuning.trial import Trial
 
-LEASE = 60.0  # seconds without a word after which a worker is taken for lost
 _FAREWELL = 10.0  # seconds in which workers are told that the search is over
 _log = logging.getLogger(__name__)
 

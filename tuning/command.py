@@ -212,7 +212,6 @@ def _begun(given: Mapping[str, Any], granted: Mapping[str, Any], folder: Path, *
 
     place.check_room(folder, overwrite=overwrite)
     plan = begin.plan(given, out=folder)
-    import_tensorflow()
     from tuning import told
     from tuning.search import search
 
@@ -224,7 +223,6 @@ def _gone_on(folder: Path, granted: Mapping[str, Any]) -> None:
     from tuning import plan
 
     plan.load(folder)
-    import_tensorflow()
     from tuning import told
     from tuning.search import resume
 

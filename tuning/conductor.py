@@ -7,21 +7,34 @@ import itertools
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from pipelines.commands.terminal import import_tensorflow
 from pipelines.interruption import Interrupted, Interruption
 from tuning import journal as journals
-from tuning import oracles, ranking
+from tuning import ranking
 from tuning.carrier import Carrier, Done
-from tuning.chief import Chief
 from tuning.journal import Created, Ended, Journal
 from tuning.plan import Plan
 from tuning.terms import Clock
 from tuning.trial import Result, Trial
 from tuning.watching import Board
 
+if TYPE_CHECKING:
+    from tuning.chief import Chief
+
 FEW = 5  # trials: when the first ones all fail, the others would too
 _LOOK = 0.5  # seconds between two looks at what goes on
 _OFTEN = 3  # times that a trial may be ended from outside until it counts as failed
+
+
+def oracles() -> ModuleType:
+    """The module of the oracles. It imports TensorFlow, for which the server of the trials need not wait."""
+    import_tensorflow()
+    from tuning import oracles
+
+    return oracles
 
 
 class Conductor:
@@ -30,8 +43,9 @@ class Conductor:
     def __init__(self, given: Plan, folder: Path, journal: Journal, clock: Clock, board: Board, asked: Interruption):
         self._plan, self._folder, self._journal = given, folder, journal
         self._clock, self._board, self._asked = clock, board, asked
-        self._oracle = oracles.make(given)
-        oracles.replay(self._oracle, journal.events)
+        self._oracles = oracles()
+        self._oracle = self._oracles.make(given)
+        self._oracles.replay(self._oracle, journal.events)
         self._trials = {trial.id: trial for trial in journals.trials(journal.events)}
         self._hands = {event.trial: event.hand for event in journal.events if isinstance(event, Created)}
         self._waiting = [trial.id for trial in self._trials.values() if trial.result is None]
@@ -95,7 +109,7 @@ class Conductor:
             return None
         busy = {self._hands[trial.id] for trial in self._trials.values() if trial.result is None}
         hand = next(f"hand{n}" for n in itertools.count() if f"hand{n}" not in busy)
-        trial = oracles.propose(self._oracle, hand)
+        trial = self._oracles.propose(self._oracle, hand)
         if not isinstance(trial, Trial):
             self._exhausted = trial == "stopped"
             return None
@@ -122,7 +136,7 @@ class Conductor:
             result = Result("failed", f"its process was ended by somebody else {_OFTEN} times.")
         self._journal.add(Ended(done.trial, result))
         self._trials[done.trial] = dataclasses.replace(self._trials[done.trial], result=result)
-        oracles.end(self._oracle, done.trial, result, self._plan)
+        self._oracles.end(self._oracle, done.trial, result, self._plan)
         self._ended += 1
         self._forget()
         self._board.end(self._trials[done.trial])

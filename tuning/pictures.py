@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 LEVELS = 8  # of the ramp from the worst trial to the best
 _INK, _MUTED, _LINE, _BEST, _BAD, _CARD = (f"#0{number}0{number}0{number}" for number in range(1, 7))
-_NAMES = dict(zip((_INK, _MUTED, _LINE, _BEST, _BAD, _CARD), ("ink", "muted", "line", "best", "bad", "card"), strict=True))
+_NAMES = dict(
+    zip((_INK, _MUTED, _LINE, _BEST, _BAD, _CARD), ("ink", "muted", "line", "best", "bad", "card"), strict=True)
+)
 _POINTS = 120  # of a curve
 _BELOW = -0.13  # the place of what was not used, or did not end well
 _WIDE = 30  # between the smallest number and the largest: from here on an axis is logarithmic
@@ -102,7 +104,9 @@ def parallel(standing: Standing, names: Mapping[str, int]) -> str:
         (axes,) = drawing.axes
         generator = np.random.default_rng(0)
         for trial in [*standing.failed, *better]:
-            heights = [axis.place(trial.values[axis.name]) if axis.name in trial.values else _BELOW for axis in columns[:-1]]
+            heights = [
+                axis.place(trial.values[axis.name]) if axis.name in trial.values else _BELOW for axis in columns[:-1]
+            ]
             score = standing.score(trial, objective) if trial.id in of else None
             heights.append(_BELOW if score is None else last.place(score))
             heights = [each + generator.uniform(-0.012, 0.012) for each in heights]  # so that equal ones are seen

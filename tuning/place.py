@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from pipelines.files import write_text
@@ -26,6 +27,20 @@ def check_room(folder: Path, *, overwrite: bool) -> None:
             )
     elif folder.exists() and not (folder.is_dir() and all(map(_is_trace, folder.iterdir()))):
         raise FileExistsError(f"'{folder}' holds something that is no search. Choose another --out.")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder.
+
+    Raises:
+        OSError: it cannot be made, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".partial."):
+            pass
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot be written to: {error.strerror or error}. Choose another --out.") from error
 
 
 def _is_trace(path: Path) -> bool:

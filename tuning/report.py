@@ -74,7 +74,8 @@ def page(found: Standing) -> str:
         facts=_facts(found),
         best=_best(found),
         commands=commands(found),
-        headline=[score(found.score(found.best, each), each).shown for each in found.plan.objectives] * bool(found.best),
+        headline=[score(found.score(found.best, each), each).shown for each in found.plan.objectives]
+        * bool(found.best),
         rows=rows(found),
         names=[names[axis.name] for axis in found.varied],
         pictures=_pictures(found),
@@ -132,7 +133,8 @@ def _facts(found: Standing) -> list[tuple[str, str]]:
         "Model": f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
         "Better is": objectives,
         "Measured file": f"TFLite, quantize {plan.quantize}" if plan.measured else "",
-        "Oracle": plan.oracle + (f", up to {plan.most_epochs} epochs, factor {plan.factor}" * (plan.oracle == "hyperband")),
+        "Oracle": plan.oracle
+        + (f", up to {plan.most_epochs} epochs, factor {plan.factor}" * (plan.oracle == "hyperband")),
         "Trials": f"at most {plan.trials}",
         "Seeds": f"{plan.seed} of the search, {run.seed} of each run and its splits",
         "Budget": f"{duration(found.budget)}, {duration(found.spent)} used" if found.budget else "",

@@ -7,17 +7,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.commands.terminal import fail, import_tensorflow
-from tuning import terms
+from pipelines.commands.terminal import fail
+from tuning import terms, told
 from tuning.plan import Plan
+from tuning.search import Found, search
 
 
 def options(text: str, source: str, help: str, **more: str) -> argparse.Namespace:
     """The options of a script: --`source`, which has to be given, `more` with their helps, and those of any search."""
     parser = argparse.ArgumentParser(description=text.partition("\n")[0])
     parser.add_argument(f"--{source}", required=True, help=help)
-    for name, told in more.items():
-        parser.add_argument(f"--{name}", required=True, help=told)
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", required=True, help=text)
     parser.add_argument("--out", type=Path, default=Path(f"runs/search_{source}"), help="the folder for the search")
     parser.add_argument("--trials", type=int, default=12, help="at most so many")
     parser.add_argument("--budget", type=terms.seconds, help="time for all trials: 30m")
@@ -32,11 +33,8 @@ def options(text: str, source: str, help: str, **more: str) -> argparse.Namespac
 
 def carry_out(plan: Plan, asked: argparse.Namespace) -> None:
     """Search with a live table, and print what has come of it; Ctrl-C saves what is done."""
-    import_tensorflow()
-    from tuning import told
-    from tuning.search import search
 
-    def work():
+    def work() -> Found:
         return search(
             plan,
             folder=asked.out,

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines import bundle, interruption
+from pipelines import interruption
 from pipelines.files import remove_partial
 from pipelines.interruption import Interrupted, Interruption
-from tuning import conclusion, place, plan, preflight, ranking, report, terms
+from tuning import conclusion, conductor, place, plan, preflight, ranking, report, terms
 from tuning.carrier import Carrier
-from tuning.chief import LEASE, Chief
 from tuning.conclusion import Proof
 from tuning.conductor import Conductor
 from tuning.journal import Ended, Journal
 from tuning.plan import Plan
 from tuning.processes import Processes
-from tuning.terms import Clock, Terms
+from tuning.terms import LEASE, Clock, Terms
 from tuning.trial import FOLDER, Trial
 from tuning.watching import Board
+
+if TYPE_CHECKING:
+    from tuning.chief import Chief
+
+_log = logging.getLogger(__name__)
 
 
 class SearchFailed(ValueError):
@@ -74,8 +80,7 @@ def search(
     given.space.check(given.run)
     with interruption.watched() as asked, Processes() as processes:
         given = _examine(given, processes, asked)
-        bundle.check_writable(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        place.check_writable(folder)
         with Journal(folder) as journal:
             place.prepare(folder, given, journal)
             carrier = _carrier(given, folder, granted, processes, listen=listen, lease=lease)
@@ -121,6 +126,8 @@ def _carrier(
 ) -> Carrier | Chief:
     """Who carries out the trials: this machine, or those that come to an address."""
     if listen is not None:
+        from tuning.chief import Chief  # which takes its time: it imports keras-tuner
+
         return Chief(given, folder, listen=listen, lease=lease)
     limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
     return Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
@@ -128,6 +135,7 @@ def _carrier(
 
 def _examine(given: Plan, processes: Processes, asked: Interruption) -> Plan:
     """The plan as it can be carried out; one that no trial could carry out is refused."""
+    conductor.oracles()  # while the server of the processes imports what it needs
     model = preflight.shares_model(given)
     known = preflight.examine(given.run, processes.server, model=model, check=lambda: _leave_if(asked))
     return preflight.settled(given, known)
@@ -154,10 +162,10 @@ def _go_on(
     clock = Clock(granted, folder)
     try:
         with Board(given, folder, clock, progress=progress) as board:
-            conductor = Conductor(given, folder, journal, clock, board, asked)
+            going = Conductor(given, folder, journal, clock, board, asked)
             with carrier:
-                conductor.run(carrier)
-        trials = conductor.trials
+                going.run(carrier)
+        trials = going.trials
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
@@ -165,9 +173,17 @@ def _go_on(
         proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
     finally:
         clock.write()
-        report.write(folder)
+        _report(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
-    return Found(folder, best, front, tuple(trials), proof, clock.spent, conductor.left)
+    return Found(folder, best, front, tuple(trials), proof, clock.spent, going.left)
+
+
+def _report(folder: Path) -> None:
+    """Write the report; what cannot be drawn costs nothing of what was found."""
+    try:
+        report.write(folder)
+    except Exception:
+        _log.warning("The report of '%s' cannot be written.", folder, exc_info=True)
 
 
 def _nothing(trials: list[Trial], folder: Path) -> str:

@@ -192,8 +192,13 @@ def of_run(name: str, run: Run, *, epochs: int | None = None) -> Space:
     made = make((run.model,), epochs=epochs, **options)
     if make is mobile and run.weights:
         made |= Space({"weights": run.weights})
+    return suited(made, run)
+
+
+def suited(space: Space, run: Run) -> Space:
+    """A ready-made space without what is for classes alone, where the run has numbers to predict."""
     numbers = run.task == "regress" or (isinstance(run.data, Images) and bool(run.data.target))
-    return Space({own: given for own, given in made.ranges.items() if not (numbers and own == "label_smoothing")})
+    return Space({name: given for name, given in space.ranges.items() if not (numbers and name == "label_smoothing")})
 
 
 def _pretrained(models: Sequence[str], weights: str | None) -> dict[str, Any]:
