@@ -85,8 +85,8 @@ class Desk:
         """A worker still has a trial; whether it is to go on with it, or it has to let go of it."""
         with self._changed:
             self._heard(worker)
-            held = self._held.get(trial)
-            if held is None or held.worker != worker:  # it was silent for so long that another has it
+            held = self._held_by(worker, trial)
+            if held is None:
                 return False
             held.until = time.monotonic() + self._lease
             return not held.stop
@@ -95,8 +95,8 @@ class Desk:
         """A worker has come to the end with a trial, or, without a result, leaves it to another worker."""
         with self._changed:
             self._heard(worker)
-            held = self._held.get(done.trial)
-            if held is None or held.worker != worker:
+            held = self._held_by(worker, done.trial)
+            if held is None:
                 return
             del self._held[done.trial]
             if done.result is None and not held.stop:
@@ -137,6 +137,15 @@ class Desk:
     def closed(self) -> bool:
         """Whether the search is over."""
         return self._closed
+
+    def _held_by(self, worker: str, trial: str) -> Held | None:
+        """A trial that a worker has, from before this chief came too; None where another one has it."""
+        waiting = next((each for each in self._waiting if each.id == trial), None)
+        if waiting is not None:
+            self._waiting.remove(waiting)
+            self._held[trial] = Held(waiting, worker, time.monotonic() + self._lease)
+        held = self._held.get(trial)
+        return held if held is not None and held.worker == worker else None
 
     def _heard(self, worker: str) -> None:
         if worker not in self._workers and not self._closed:

@@ -106,6 +106,17 @@ def test_what_a_worker_leaves_goes_to_the_next_one(chief):
         assert two.ask() == FIRST
 
 
+def test_a_chief_that_comes_back_lets_workers_go_on(chief):
+    """What it finds begun waits for a worker, and one of them has it already, or is done with it."""
+    with client(chief, "one") as one, client(chief, "two") as two:
+        for trial in (FIRST, SECOND):
+            chief.start(trial)
+        assert one.goes_on(FIRST)
+        two.end(SECOND, GOOD)
+        assert chief.wait(0) == [Done("1", GOOD)]
+        assert two.ask() == TrialStatus.IDLE
+
+
 def test_a_trial_that_is_to_stop(chief):
     with client(chief, "one") as one:
         for trial in (FIRST, SECOND):
