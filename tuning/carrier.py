@@ -49,6 +49,17 @@ class Carrier:
         self._running: dict[str, Running] = {}
         self._refused: list[Done] = []
 
+    def __enter__(self) -> Carrier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: the processes are their own."""
+
+    @property
+    def places(self) -> int:
+        """How many trials can run at a time."""
+        return self._parallel
+
     @property
     def running(self) -> tuple[str, ...]:
         """The trials that are carried out."""

@@ -10,11 +10,12 @@ import typer
 
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
-from pipelines.commands.terminal import import_tensorflow
+from pipelines.commands.terminal import import_tensorflow, out
 from tuning import terms
+from tuning.plan import PORT
 
-_SHARED = "What all trials share"
-_GRANTED = ("parallel", "budget", "memory", "trial_time")  # what can be changed when a search goes on
+_SHARED, _MACHINES = "What all trials share", "Several machines"
+_GRANTED = ("parallel", "budget", "memory", "trial_time", "chief", "listen", "lease")  # what can change as it goes on
 
 
 def _option(help: str, *names: str, panel: str = "The search", metavar: str | None = None) -> Any:
@@ -65,6 +66,24 @@ def tune(
     show: Annotated[
         Path | None, _option("Print what is known of the search in a folder, finished or not.", metavar="FOLDER")
     ] = None,
+    chief: Annotated[
+        bool, _option("Have the trials carried out by workers on other machines.", "--chief", panel=_MACHINES)
+    ] = False,
+    listen: Annotated[
+        str | None,
+        _option(f"Where the chief waits for workers: HOST:PORT; 0.0.0.0:{PORT} if not given.", panel=_MACHINES),
+    ] = None,
+    lease: Annotated[
+        str | None,
+        _option("After how long without a word a worker has lost its trial; 60s if not given.", panel=_MACHINES),
+    ] = None,
+    worker: Annotated[
+        str | None,
+        _option(
+            "Be a worker of the chief at HOST:PORT; with --out where this machine calls the search's folder otherwise.",
+            panel=_MACHINES,
+        ),
+    ] = None,
     max_epochs: Annotated[int | None, _option("Of hyperband: those of its best trials; all if not given.")] = None,
     factor: Annotated[int | None, _option("Of hyperband: each time so many times more epochs; 3 if not given.")] = None,
     quantize: Annotated[
@@ -114,6 +133,9 @@ def tune(
         from tuning import report
 
         return report.show(show)
+    if worker is not None:
+        _only(given, ("worker", "output"))
+        return _work(worker, given.get("output"))
     granted = _granted(given)
     if resume is not None:
         _only(given, ("resume", *_GRANTED))
@@ -133,7 +155,35 @@ def _granted(given: Mapping[str, Any]) -> dict[str, Any]:
             found[field] = terms.seconds(given[name], option=f"--{name.replace('_', '-')}")
     if "memory" in given:
         found["memory"] = terms.size(given["memory"])
+    return found | _machines(given)
+
+
+def _machines(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the chief is, if there is one.
+
+    Raises:
+        ValueError: an option is of a chief, or of one machine.
+    """
+    if "chief" not in given:
+        for name in ("listen", "lease"):
+            if name in given:
+                raise ValueError(f"--{name} is of --chief.")
+        return {}
+    if "parallel" in given:
+        raise ValueError("--parallel is for one machine; a chief has as many trials at a time as it has workers.")
+    found: dict[str, Any] = {"listen": given.get("listen", f"0.0.0.0:{PORT}")}
+    if "lease" in given:
+        found["lease"] = terms.seconds(given["lease"], option="--lease")
     return found
+
+
+def _work(address: str, folder: Path | None) -> None:
+    """Be a worker of a chief."""
+    import_tensorflow()
+    from tuning.worker import work
+
+    ended = work(address, folder=folder, say=out.print)
+    out.print(f"The search is over; {ended} of its trials were carried out here.")
 
 
 def _only(given: Mapping[str, Any], names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipelines.commands.terminal import import_tensorflow
 from pipelines.interruption import Interrupted, Interruption
@@ -19,6 +20,9 @@ from tuning.plan import Plan
 from tuning.terms import Clock
 from tuning.trial import Result, Trial
 from tuning.watching import Board
+
+if TYPE_CHECKING:
+    from tuning.chief import Chief
 
 FEW = 5  # trials: when the first ones all fail, the others would too
 _LOOK = 0.5  # seconds between two looks at what goes on
@@ -65,7 +69,7 @@ class Conductor:
             return waiting
         return self._plan.trials - sum(trial.result is not None for trial in self._trials.values())
 
-    def run(self, carrier: Carrier) -> None:
+    def run(self, carrier: Carrier | Chief) -> None:
         """Carry out trials until there are no more, the budget is over, or the end is asked for.
 
         Raises:
@@ -89,9 +93,9 @@ class Conductor:
         ended = [trial.result.status for trial in self._trials.values() if trial.result is not None]
         return self._ended >= FEW and "completed" not in ended
 
-    def _begin(self, carrier: Carrier) -> None:
+    def _begin(self, carrier: Carrier | Chief) -> None:
         """Have all hands full, as far as there are trials, and hope."""
-        while len(self._places) < self._clock.terms.parallel and not self.hopeless:
+        while len(self._places) < carrier.places and not self.hopeless:
             name = self._waiting.pop(0) if self._waiting else self._propose()
             if name is None:
                 return
@@ -113,7 +117,7 @@ class Conductor:
         self._trials[trial.id], self._hands[trial.id] = trial, hand
         return trial.id
 
-    def _wait(self, carrier: Carrier) -> None:
+    def _wait(self, carrier: Carrier | Chief) -> None:
         for done in carrier.wait(_LOOK):
             del self._places[done.trial]
             self._end(done)

@@ -17,6 +17,7 @@ Direction = Literal["min", "max"]
 Quantize = Literal["none", "float16", "dynamic", "int8"]
 MEASURED = ("latency", "size")  # of the TFLite file: milliseconds and bytes; all other objectives are of the history
 NAME = "search.json"
+PORT = 7070  # at which a chief listens
 
 _HIGHER_IS_BETTER = ("accuracy", "f1", "auroc", "r2", "precision", "recall", "exact_match", "bleu", "rouge")
 

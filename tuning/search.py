@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines import interruption
 from pipelines.files import remove_partial
@@ -16,9 +17,12 @@ from tuning.conductor import Conductor
 from tuning.journal import Ended, Journal
 from tuning.plan import Plan
 from tuning.processes import Processes
-from tuning.terms import Clock, Terms
+from tuning.terms import LEASE, Clock, Terms
 from tuning.trial import FOLDER, Trial
 from tuning.watching import Board
+
+if TYPE_CHECKING:
+    from tuning.chief import Chief
 
 _log = logging.getLogger(__name__)
 
@@ -50,11 +54,16 @@ def search(
     trial_seconds: float | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    listen: str | None = None,
+    lease: float = LEASE,
 ) -> Found:
     """Carry out a search: its trials, then the best one's bundle in `folder`/best.
 
     `parallel` is the number of trials at a time, `budget` seconds for all of them, `memory` bytes and `trial_seconds`
     seconds for each. Whenever the process dies, `resume` goes on to the same trials.
+
+    With an address to `listen` at, such as "0.0.0.0:7070", trials are carried out by `tuning.worker.work` on other
+    machines, as many at a time as there are workers; one that says nothing for `lease` seconds has lost its trial.
 
     Raises:
         FileExistsError: the folder holds something already, and `overwrite` is not set.
@@ -62,6 +71,7 @@ def search(
         SearchFailed: the first trials all failed.
         Interrupted: Ctrl-C or SIGTERM came; what is done is saved.
         JournalError: another process searches there, or nothing can be written.
+        ChiefError: the address cannot be had.
     """
     folder = Path(folder)
     granted = Terms(parallel, budget, memory, trial_seconds)
@@ -72,7 +82,8 @@ def search(
         place.check_writable(folder)
         with Journal(folder) as journal:
             place.prepare(folder, given, journal)
-            return _go_on(given, folder, journal, granted, processes, progress=progress)
+            carrier = _carrier(given, folder, granted, processes, listen=listen, lease=lease)
+            return _go_on(given, folder, journal, granted, processes, carrier, progress=progress)
 
 
 def resume(
@@ -83,6 +94,8 @@ def resume(
     memory: int | None = None,
     trial_seconds: float | None = None,
     progress: bool = True,
+    listen: str | None = None,
+    lease: float = LEASE,
 ) -> Found:
     """Go on with the search in a folder, on the terms that it had but for those that are given.
 
@@ -92,7 +105,7 @@ def resume(
     Raises:
         FileNotFoundError: no search began there.
         ValueError: it cannot be read, or its space or keras-tuner have changed since.
-        SearchFailed, Interrupted, JournalError: as `search`.
+        SearchFailed, Interrupted, JournalError, ChiefError: as `search`.
     """
     folder = Path(folder)
     known = plan.load(folder)
@@ -103,7 +116,20 @@ def resume(
         ended = sum(isinstance(event, Ended) for event in journal.events)
         if ended < known.trials:
             _examine(known, processes)
-        return _go_on(known, folder, journal, changed, processes, progress=progress)
+        carrier = _carrier(known, folder, changed, processes, listen=listen, lease=lease)
+        return _go_on(known, folder, journal, changed, processes, carrier, progress=progress)
+
+
+def _carrier(
+    given: Plan, folder: Path, granted: Terms, processes: Processes, *, listen: str | None, lease: float
+) -> Carrier | Chief:
+    """Who carries out the trials: this machine, or those that come to an address."""
+    if listen is not None:
+        from tuning.chief import Chief  # which takes its time: it imports keras-tuner
+
+        return Chief(given, folder, listen=listen, lease=lease)
+    limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
+    return Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
 
 
 def _examine(given: Plan, processes: Processes) -> Plan:
@@ -120,19 +146,19 @@ def _go_on(
     journal: Journal,
     granted: Terms,
     processes: Processes,
+    carrier: Carrier | Chief,
     *,
     progress: bool,
 ) -> Found:
     """The trials that are left, then what stays of them; all that was learned by then stays if this is interrupted."""
     remove_partial(folder)
     clock = Clock(granted, folder)
-    limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
     try:
         with Board(given, folder, clock, progress=progress) as board, interruption.watched() as asked:
             going = Conductor(given, folder, journal, clock, board, asked)
-            carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
             try:
-                going.run(carrier)
+                with carrier:
+                    going.run(carrier)
             finally:
                 clock.write()
         seconds, trials = clock.spent, going.trials

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipelines.files import write_text
 
 NAME = "terms.json"
+LEASE = 60.0  # seconds without a word after which a worker is taken for lost
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _EVERY = 10.0  # seconds after which the time that was spent is written down again
