@@ -114,7 +114,7 @@ def make_plan(
     used.update(copy.theirs for copy in plan.copies)
     for name in shapes:
         ignored = any(re.fullmatch(pattern, name) for pattern in dialect.ignore)
-        if name not in used and not ignored and not dialect.is_unused_head(name, paths):
+        if name not in used and not ignored and not dialect.is_unused(name, paths):
             plan.unused.append(name)
     return plan
 
