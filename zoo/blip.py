@@ -1,7 +1,7 @@
 """BLIP: a Vision Transformer whose tokens a text transformer reads. Paper: https://arxiv.org/abs/2201.12086.
 
-Differs from the paper: none of its momentum encoders. As in transformers, texts to match with an image begin with the
-tokenizer's own first token, and the decoder of answers does not see the padding of questions.
+Differs from the paper: none of its momentum encoders; texts to match with an image begin with the tokenizer's own first
+token, as in transformers; and answers do not hang on the padding of their questions, as they do there.
 """
 
 from __future__ import annotations

@@ -71,28 +71,30 @@ def _task(config: Mapping[str, Any], shapes: Shapes) -> Task:
     return _SAVED[saved]
 
 
+_IMAGE_BLOCK = BlockNames(
+    ("self_attn.qkv",),
+    "self_attn.projection",
+    norms=("layer_norm1", "layer_norm2"),
+    mlp=("mlp.fc1", "mlp.fc2"),
+)
+_TEXT_BLOCK = BlockNames(
+    tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
+    "attention.output.dense",
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    mlp=("intermediate.dense", "output.dense"),
+    cross_attention=(
+        *(f"crossattention.self.{name}" for name in ("query", "key", "value")),
+        *("crossattention.output.dense", "crossattention.output.LayerNorm"),
+    ),
+)
+
+
 def _transformers() -> Dialect:
-    image = BlockNames(
-        ("self_attn.qkv",),
-        "self_attn.projection",
-        norms=("layer_norm1", "layer_norm2"),
-        mlp=("mlp.fc1", "mlp.fc2"),
-    )
-    text = BlockNames(
-        tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
-        "attention.output.dense",
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        mlp=("intermediate.dense", "output.dense"),
-        cross_attention=(
-            *(f"crossattention.self.{name}" for name in ("query", "key", "value")),
-            *("crossattention.output.dense", "crossattention.output.LayerNorm"),
-        ),
-    )
     rules = [
         Rule(r"image\.stem_patches", "vision_model.embeddings.patch_embedding"),
         Rule(r"image\.stem_class_token", "vision_model.embeddings.class_embedding"),
         Rule(r"image\.stem_positions", "vision_model.embeddings.position_embedding", squeezed),
-        *block_rules(r"vision_model.encoder.layers.\1", image, tower="image."),
+        *block_rules(r"vision_model.encoder.layers.\1", _IMAGE_BLOCK, tower="image."),
         Rule(r"image\.neck_norm", "vision_model.post_layernorm"),
     ]
     for tower, theirs in (("text", "text_encoder."), ("decoder", "text_decoder.bert.")):
@@ -100,7 +102,7 @@ def _transformers() -> Dialect:
             Rule(rf"{tower}\.stem_tokens", f"{theirs}embeddings.word_embeddings"),
             Rule(rf"{tower}\.stem_positions", f"{theirs}embeddings.position_embeddings.weight"),
             Rule(rf"{tower}\.stem_norm", f"{theirs}embeddings.LayerNorm"),
-            *block_rules(rf"{theirs}encoder.layer.\1", text, tower=f"{tower}."),
+            *block_rules(rf"{theirs}encoder.layer.\1", _TEXT_BLOCK, tower=f"{tower}."),
         ]
     rules += [
         Rule("head_transform", "text_decoder.cls.predictions.transform.dense"),
