@@ -50,7 +50,9 @@ def test_captions_are_written_with_a_cache_as_the_reference_writes_them(tmp_path
         generate(model, [[125]], new_tokens=40, inputs={"image": image[:1]})
 
 
-@pytest.mark.parametrize(("task", "beams"), [("caption", 3), ("answer", 1)])
+@pytest.mark.parametrize(
+    ("task", "beams"), [pytest.param("caption", 3, marks=pytest.mark.slow), ("answer", 1)], ids=["captions", "answers"]
+)
 def test_a_cache_changes_no_token(task, beams):
     model = zoo.create("blip_base", task=task, **TINY)
     random = np.random.default_rng(1)
