@@ -236,7 +236,7 @@ def _given(decoder: Decoder, inputs: Mapping[str, np.ndarray], texts: int) -> di
     wanted = [name for name in taken if name not in read]
     if sorted(wanted) != sorted(inputs):
         raise ValueError(f"Besides prompts this model takes inputs={sorted(wanted)}, got {sorted(inputs)}.")
-    given = {name: np.asarray(array) for name, array in inputs.items()}
+    given = {name: np.asarray(array, taken[name].dtype) for name, array in inputs.items()}  # bytes of an image too
     for name, array in given.items():
         shape = (texts, *taken[name].shape[1:])
         if array.shape != shape:

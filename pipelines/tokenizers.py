@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines import clip_tokenizer
 from pipelines.datasets import Vocabulary
 from zoo.weights.locate import locate
 from zoo.weights.read import beside, read_json
@@ -22,7 +23,7 @@ _LARGEST = 2**28  # bytes; the largest published ones have 35 MB
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "padding": ("[PAD]", "<pad>", "<|pad|>"),
     "mask": ("[MASK]", "<mask>"),
-    "start": ("[CLS]", "<s>"),
+    "start": ("[CLS]", "<s>", "<|startoftext|>"),
     "end": ("[SEP]", "</s>", "<|endoftext|>"),
 }
 
@@ -177,7 +178,7 @@ def _wordpiece(lines: str, settings: Mapping[str, Any], *, source: str) -> Token
 
 
 def _byte_bpe(ids: Mapping[str, Any], merges: str, settings: Mapping[str, Any], *, source: str) -> Tokenizer:
-    """GPT-2's tokenizer, or RoBERTa's where the vocabulary has its special tokens."""
+    """GPT-2's tokenizer, or RoBERTa's or CLIP's where the vocabulary has their special tokens."""
     from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
     from tokenizers import Tokenizer as Library
 
@@ -186,6 +187,8 @@ def _byte_bpe(ids: Mapping[str, Any], merges: str, settings: Mapping[str, Any], 
     known = all(isinstance(number, int) and not isinstance(number, bool) for number in ids.values())
     if not known or any("".join(pair) not in ids for pair in pairs):
         raise ValueError(f"'{source}' and the merges.txt beside it do not belong together, or are damaged.")
+    if clip_tokenizer.is_clips(ids):
+        return Tokenizer(clip_tokenizer.clip_tokenizer(ids, pairs), source)
     library = Library(models.BPE(dict(ids), pairs))
     spaced = settings.get("add_prefix_space", False) is True
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)

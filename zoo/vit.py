@@ -55,16 +55,33 @@ class Config:
 
 def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:
     """(B, H, W, 3) -> logits (B, classes), or tokens (B, T, D), and with a pooler a dict of tokens and pooled."""
+    image, x = encode(config)
+    x = layers.LayerNormalization(epsilon=config.epsilon, name="neck_norm")(x)
+    if task == "classify":
+        x = _classify(x, config, classes)
+    elif config.pooler:
+        pooled = layers.Dense(config.pooler, "tanh", name="head_pooler")(TokenAt(0, name="head_token")(x))
+        x = {"tokens": x, "pooled": pooled}
+    return keras.Model(image, x, name=name)
+
+
+def encode(config: Config, *, tower: str = "") -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The input (B, H, W, 3) and the tokens (B, T, D) that leave the last block, the class token first.
+
+    `tower` stands before the names of all layers: "image." in models that take texts too.
+    """
     patches = _patches(config)
-    image, x = image_input(config.pixels)
-    x = layers.Conv2D(config.width, config.patch, config.patch, use_bias=config.patch_bias, name="stem_patches")(x)
-    x = layers.Reshape((patches, config.width), name="stem_tokens")(x)
+    image, x = image_input(config.pixels, tower=tower)
+    cut = layers.Conv2D(
+        config.width, config.patch, config.patch, use_bias=config.patch_bias, name=f"{tower}stem_patches"
+    )
+    x = layers.Reshape((patches, config.width), name=f"{tower}stem_tokens")(cut(x))
     if config.distilled:
-        x = ClassToken(name="stem_distillation_token")(x)
-    x = ClassToken(name="stem_class_token")(x)
-    x = LearnedPositions(x.shape[1], name="stem_positions")(x)
+        x = ClassToken(name=f"{tower}stem_distillation_token")(x)
+    x = ClassToken(name=f"{tower}stem_class_token")(x)
+    x = LearnedPositions(x.shape[1], name=f"{tower}stem_positions")(x)
     if config.stem_norm:
-        x = layers.LayerNormalization(epsilon=config.epsilon, name="stem_norm")(x)
+        x = layers.LayerNormalization(epsilon=config.epsilon, name=f"{tower}stem_norm")(x)
     for block, rate in enumerate(depth_rates(config.stochastic_depth, config.depth)):
         x = TransformerBlock(
             config.heads,
@@ -73,15 +90,9 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
             epsilon=config.epsilon,
             qkv_bias=config.qkv_bias,
             stochastic_depth=rate,
-            name=f"block{block}",
+            name=f"{tower}block{block}",
         )(x)
-    x = layers.LayerNormalization(epsilon=config.epsilon, name="neck_norm")(x)
-    if task == "classify":
-        x = _classify(x, config, classes)
-    elif config.pooler:
-        pooled = layers.Dense(config.pooler, "tanh", name="head_pooler")(TokenAt(0, name="head_token")(x))
-        x = {"tokens": x, "pooled": pooled}
-    return keras.Model(image, x, name=name)
+    return image, x
 
 
 def _classify(x, config: Config, classes: int):

@@ -113,7 +113,10 @@ def _fitting(tags: list[str], room: int) -> str:
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
     sizes = entry.sizes
-    counted = "an image" if entry.takes == "images" else f"for {entry.counted_length} {_STEPS[entry.takes]}"
+    counted = {
+        "images": "an image",
+        "pairs": f"for an image and {entry.counted_length} tokens",
+    }.get(entry.takes) or f"for {entry.counted_length} {_STEPS[entry.takes]}"
     return [
         ("model", entry.name),
         ("family", entry.family),
@@ -165,7 +168,8 @@ def _whole_input(entry: Entry) -> str:
     if entry.size is not None:
         height, width = entry.size
         reading = f"{entry.interpolation}, {entry.crop:g} of the resized image"
-        return f"{height} x {width} pixels, RGB 0..255, {reading}"
+        image = f"{height} x {width} pixels, RGB 0..255, {reading}"
+        return f"{image}; up to {entry.length:,} tokens" if entry.length else image
     most = f"up to {entry.length:,}" if entry.length else "any number of"
     return f"{most} {_STEPS[entry.takes]}"
 

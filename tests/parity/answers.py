@@ -32,7 +32,12 @@ def _kept(padding: np.ndarray) -> np.ndarray:
     return 1 - padding.astype("int32")
 
 
+def _channels_last(image: np.ndarray) -> np.ndarray:
+    return image.transpose(0, 2, 3, 1)
+
+
 _INPUTS: Mapping[str, tuple[str, Arrange]] = {  # theirs: ours, and how to turn theirs into ours
+    "pixel_values": ("image", _channels_last),
     "input_ids": ("token_ids", _ids),
     "attention_mask": ("padding_mask", _ids),
     "token_type_ids": ("segment_ids", _ids),
@@ -46,9 +51,16 @@ _INPUTS: Mapping[str, tuple[str, Arrange]] = {  # theirs: ours, and how to turn 
     "h_0": ("h_0", _layers_second),
     "c_0": ("c_0", _layers_second),
 }
-_OUTPUTS: Mapping[str, str] = {"tokens": "last_hidden_state", "pooled": "pooler_output"}  # of models that give a dict
-_ONLY_OUTPUTS = ("logits", "last_hidden_state", "output")  # what the only output of a model may be called
+_OUTPUTS: Mapping[str, str] = {  # of models that give a dict
+    "tokens": "last_hidden_state",
+    "pooled": "pooler_output",
+    "image_embedding": "image_embeds",
+    "text_embedding": "text_embeds",
+    "logits": "logits_per_image",
+}
+_ONLY_OUTPUTS = ("logits", "itm_score", "last_hidden_state", "output")  # what the only output of a model may be called
 _TAPPED = {"encoder_last_hidden_state": "encoder.neck", "memory": "encoder.neck"}  # the output of a group inside
+_OF_IMAGES = {"image_embeds": "image.neck", "last_hidden_state": "image.neck"}  # beside what is said of texts
 
 
 def feed(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | np.ndarray:
@@ -61,17 +73,23 @@ def feed(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.n
     """
     if not isinstance(model.input, dict):
         (image,) = inputs.values()
-        pixels = pixels_of(model)
-        return (image.transpose(0, 2, 3, 1).astype("float64") * pixels.std + pixels.mean).astype("float32")
+        return _colors(model, _channels_last(image))
     found = {}
     for theirs, array in inputs.items():
         ours, arrange = _INPUTS[theirs]
         found[ours] = arrange(array)
+    if "image" in found:
+        found["image"] = _colors(model, found["image"])
     for name in set(model.input) - set(found):
         found[name] = _usual(name, found)
     if set(found) != set(model.input):
         raise ValueError(f"{model.name!r} takes {sorted(model.input)}, the pack has {sorted(inputs)}.")
     return found
+
+
+def _colors(model: keras.Model, image: np.ndarray) -> np.ndarray:
+    pixels = pixels_of(model)
+    return (image.astype("float64") * pixels.std + pixels.mean).astype("float32")
 
 
 def _usual(name: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -88,8 +106,9 @@ def answers(model: keras.Model, pack: packs.Pack) -> dict[str, np.ndarray]:
     fed = feed(model, packs.arrays(pack.inputs))
     answer = model(fed, training=False)
     found = _named(answer, pack.outputs)
-    for name in set(pack.outputs) & set(_TAPPED):
-        found[name] = zoo.taps(model, [_TAPPED[name]])(fed, training=False)[_TAPPED[name]]
+    inside = {**_TAPPED, **({} if isinstance(answer, dict) or "image" not in fed else _OF_IMAGES)}
+    for name in set(pack.outputs) & set(inside):
+        found[name] = zoo.taps(model, [inside[name]])(fed, training=False)[inside[name]]
     return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -99,8 +118,11 @@ def _named(answer, wanted: Mapping[str, object]) -> dict:
             "output": answer["tokens"],
             **{name: _layers_second(answer[name]) for name in wanted if name != "output"},
         }
+    if "itm_score" in wanted and isinstance(answer, dict):
+        return {"itm_score": answer["logits"]}
     if isinstance(answer, dict):
-        return {_OUTPUTS[name]: value for name, value in answer.items()}
+        named = {_OUTPUTS[name]: value for name, value in answer.items()}
+        return {**named, **({"logits_per_text": np.transpose(answer["logits"])} if "logits" in answer else {})}
     if "start_logits" in wanted:
         return {"start_logits": answer[..., 0], "end_logits": answer[..., 1]}
     return {next(name for name in _ONLY_OUTPUTS if name in wanted): answer}
@@ -119,9 +141,10 @@ def greedy(model: keras.Model, pack: packs.Pack) -> np.ndarray:
     prompt = packs.arrays(pack.generation["inputs"])
     decodes = "decoder_token_ids" in model.input
     wanted = packs.arrays({"sequences": pack.generation["sequences"]})["sequences"]
-    sequence = wanted[:, :1] if decodes else prompt["input_ids"]  # that of a decoder begins with its start token
+    begins = decodes or "input_ids" not in prompt  # with its start token
+    sequence = wanted[:, :1] if begins else prompt["input_ids"]
     for _ in range(pack.generation["new_tokens"]):
-        tokens = {**prompt, "decoder_input_ids": sequence} if decodes else {"input_ids": sequence}
+        tokens = {**prompt, "decoder_input_ids" if decodes else "input_ids": sequence}
         logits = np.asarray(model(feed(model, tokens), training=False))
         sequence = np.concatenate([sequence, logits[:, -1:].argmax(-1)], axis=1)
     return sequence

@@ -32,11 +32,12 @@ def test_it_repeats_what_the_family_declares(family):
         }
         config = declared.variants[entry.name]
         assert (entry.paper, entry.tasks, entry.classes) == (declared.paper, declared.tasks, declared.classes)
-        if entry.takes == "images":
+        if entry.takes in ("images", "pairs"):
             pixels = config.pixels
             assert (entry.size, entry.crop, entry.interpolation) == (pixels.shape, pixels.crop, pixels.interpolation)
         else:
             assert (entry.size, entry.crop, entry.interpolation) == (None, None, None)
+        if entry.takes != "images":
             assert entry.length == getattr(config, "length", None)
 
 

@@ -18,6 +18,7 @@ ALIKE = re.compile(
     r"|efficientnet_(b[1-7]|lite[1-4]|v2_b[123]|v2_[ml]|v2_rw_s)|mobilenet_v._(025|050|075|125|140)|mobilenet_v2_110d"
     r"|convnext_(nano|small|base|large|xlarge)|(vit|deit)_(base|large)(8|16|32|14)"
     r"|bert_(mini|small|medium|large|base_.*|large_.*|minilm_l12)|(xlm_)?roberta_large|distilbert_base_.*"
+    r"|clip_vit_(base16|large14|.*_.*)|blip_large"
     r"|gpt2_(medium|large|xl)|(flan_)?t5_(v1_1_)?(base|large|x+l|3b|11b)"
 )
 

@@ -27,7 +27,7 @@ PATH = Path(__file__).parents[1] / "catalog.json"
 LENGTH = 512  # tokens or steps that multiply-accumulates are counted for, where a model takes as many
 
 
-Takes = Literal["images", "texts", "series"]
+Takes = Literal["images", "texts", "pairs", "series"]  # pairs: an image and a text
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def describe(variant: str, *, family: str) -> Entry:
     config = declared.variants[variant]
     model = skeleton(lambda: build(declared, config, name=variant, task=None, classes=None))
     takes = _takes(model)
-    pixels = config.pixels if takes == "images" else None
-    length = getattr(config, "length", None) if takes == "texts" else None
+    pixels = config.pixels if takes in ("images", "pairs") else None
+    length = getattr(config, "length", None) if takes in ("texts", "pairs") else None
     return Entry(
         name=variant,
         family=family,
@@ -112,7 +112,8 @@ def describe(variant: str, *, family: str) -> Entry:
 
 def _takes(model: keras.Model) -> Takes:
     if isinstance(model.input, dict):
-        return "texts" if "token_ids" in model.input else "series"
+        kinds: tuple[Takes, Takes] = ("series", "texts") if "image" not in model.input else ("images", "pairs")
+        return kinds["token_ids" in model.input]
     return "images" if len(model.input.shape) == 4 else "series"
 
 

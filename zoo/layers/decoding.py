@@ -174,7 +174,7 @@ class _Rebuilt:
             names = tuple(f"{block.name}_context_{part}" for part in ("key", "value"))
             found = KeysAndValues(block.cross_attention, name=f"{block.name}_context")(context)
             self.started |= dict(zip(names, found, strict=True))
-            crossing["context"] = self._inputs(self.context, block, ("context_key", "context_value"), width)
+            crossing["crossed"] = self._inputs(self.context, block, ("context_key", "context_value"), width)
             if context_mask is not None:
                 crossing["context_mask"] = self.context[context_mask.name] = context_mask
         bias = self._bias(position_bias, block.mask_value)

@@ -30,14 +30,17 @@ class Visible(layers.Layer):
 
 
 class BlockStep(layers.Layer):
-    """TransformerBlock.step as a layer, which shares the block's weights."""
+    """TransformerBlock.step as a layer, which shares the block's weights.
+
+    `crossed` is its context: to an argument `context` Keras would find a `context_mask` of its own where none is given.
+    """
 
     def __init__(self, block: TransformerBlock, **kwargs: Any):
         super().__init__(dtype=block.dtype_policy, **kwargs)
         self.block = block
 
-    def call(self, x, key, value, *, bias, context=None, context_mask=None):
-        return self.block.step(x, key, value, bias=bias, context=context, context_mask=context_mask)
+    def call(self, x, key, value, *, bias, crossed=None, context_mask=None):
+        return self.block.step(x, key, value, bias=bias, context=crossed, context_mask=context_mask)
 
 
 class KeysAndValues(layers.Layer):

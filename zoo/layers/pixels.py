@@ -62,10 +62,13 @@ def _pixels(size: Any, mean: Iterable[float], std: Iterable[float], **rest: Any)
     return Pixels(size=size if isinstance(size, int) else tuple(size), mean=tuple(mean), std=tuple(std), **rest)
 
 
-def image_input(pixels: Pixels) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The model's input, (B, H, W, 3) RGB 0..255 or as many channels as `pixels` says, and the same normalized."""
+def image_input(pixels: Pixels, *, tower: str = "") -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The model's input, (B, H, W, 3) RGB 0..255 or as many channels as `pixels` says, and the same normalized.
+
+    `tower` stands before the layer's name: "image." in models that take texts too.
+    """
     image = keras.Input((*pixels.shape, pixels.channels), name="image")
-    return image, PixelInput(pixels, name="stem_pixels")(image)
+    return image, PixelInput(pixels, name=f"{tower}stem_pixels")(image)
 
 
 def pixels_of(model: keras.Model) -> Pixels:

@@ -26,18 +26,21 @@ __all__ = [
 ]
 
 Theirs = str | tuple[str, ...] | Callable[[re.Match[str]], str]
+_HEAD = re.compile(r"([a-z]+\\\.)?head")  # what a rule for a layer of a head begins with, also of a tower's
 
 
 class Rule(NamedTuple):
     """Our layer path (a regex that must match it whole) -> their module path.
 
     `theirs` is a template for `re.Match.expand`, several of them (their arrays go to `piece`
-    together), or a function of the match. `piece` takes the part that is ours of their array.
+    together), or a function of the match. `piece` takes the part that is ours of their array. `leaf` is what their
+    tensor is called inside that module where the layout's name for it is wrong; "" where the path is the tensor's own.
     """
 
     ours: str
     theirs: Theirs
     piece: Callable[..., np.ndarray] | None = None
+    leaf: str | None = None
 
 
 class Copy(NamedTuple):
@@ -77,7 +80,8 @@ class Dialect:
 
     The first rule whose regex matches wins. `ignore` lists regexes of tensors that hold nothing a
     model needs. Tensors of rules for head layers that the model was built without are ignored too.
-    `copies` are ignored if they are equal to what they repeat.
+    `copies` are ignored if they are equal to what they repeat. `towers` holds a regex of their tensors for each
+    tower of ours, which are ignored where a model has no layer of that tower.
     `overrides` are the Config fields that every checkpoint of this publisher has in common (epsilon,
     padding, pixels); a config.json and the user's options come after them.
     """
@@ -87,6 +91,7 @@ class Dialect:
     ignore: tuple[str, ...] = (r".*num_batches_tracked",)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     copies: tuple[Copy, ...] = ()
+    towers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def separator(self) -> str:
@@ -103,6 +108,7 @@ class Dialect:
                     or self.layout.get(("*", variable))
                     or ("", lambda array, shape: array)  # a token or a table: the rule names the tensor itself
                 )
+                leaf = leaf if rule.leaf is None else rule.leaf
                 modules = _expand(rule.theirs, match)
                 return Source(tuple(self._tensor(module, leaf) for module in modules), rule.piece, arrange)
         return None
@@ -111,12 +117,15 @@ class Dialect:
         """A module's tensor; a module such as 'attn.in_proj_' is a prefix: torch fuses projections under such names."""
         return module + leaf if module.endswith("_") else self.separator.join(filter(None, (module, leaf)))
 
-    def is_unused_head(self, tensor: str, paths: set[str]) -> bool:
-        """Whether a tensor belongs to a head layer that no path of the model asks for."""
+    def is_unused(self, tensor: str, paths: set[str]) -> bool:
+        """Whether a tensor belongs to a head layer or to a tower that no path of the model asks for."""
+        for tower, theirs in self.towers.items():
+            if re.fullmatch(theirs, tensor) and not any(path.startswith(f"{tower}.") for path in paths):
+                return True
         return any(
             f"{tensor}{self.separator}".startswith(f"{module}{self.separator}")  # the module's, or the table it names
             for rule in self.rules
-            if rule.ours.startswith("head") and not any(re.fullmatch(rule.ours, path) for path in paths)
+            if _HEAD.match(rule.ours) and not any(re.fullmatch(rule.ours, path) for path in paths)
             for module in (rule.theirs if isinstance(rule.theirs, tuple) else (rule.theirs,))
             if isinstance(module, str)
         )

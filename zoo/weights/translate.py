@@ -63,6 +63,14 @@ class Plan:
                 yield "It has no classifier: give classes=N for a fresh one, or task='features'."
             elif all(name.endswith("/bias") for name in self.missing):
                 yield "A checkpoint without convolution biases needs conv_bias=False."
+        for tower in sorted(_towers(self.missing) - _towers(self.sources) - _towers(self.misshapen)):
+            yield f"It has nothing of the tower {tower!r}: it is a checkpoint of another one, or for another task."
+
+
+def _towers(variables: Iterable[str]) -> set[str]:
+    """The towers, such as 'image', that variables belong to."""
+    matches = (GRAMMAR.match(name.partition("/")[0]) for name in variables)
+    return {match["tower"] for match in matches if match and match["tower"]}
 
 
 def translate(
@@ -114,7 +122,7 @@ def make_plan(
     used.update(copy.theirs for copy in plan.copies)
     for name in shapes:
         ignored = any(re.fullmatch(pattern, name) for pattern in dialect.ignore)
-        if name not in used and not ignored and not dialect.is_unused_head(name, paths):
+        if name not in used and not ignored and not dialect.is_unused(name, paths):
             plan.unused.append(name)
     return plan
 
