@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tests.generative_rows import GENERATIVE
 from tests.row import Row
 from tests.sequence_rows import SEQUENCES
 from zoo.efficientnet import FAMILY as EFFICIENTNET
@@ -205,7 +206,7 @@ _ALL = (
     _vit("deit_base16_distilled", 87_338_192),
 )
 
-ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES)}
+ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES, *GENERATIVE)}
 # Of most dialects a pack that is sooner done stays in the default suite.
 SLOW_PACKS = frozenset(
     {

@@ -28,7 +28,7 @@ class Order(StrEnum):
     name = "name"
 
 
-_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps"}
+_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps", "latents": "random numbers"}
 _KEYS: dict[Order, Callable[[Entry], Any]] = {
     Order.top1: lambda entry: -(entry.best.top1 or 0) if entry.best else 0,  # the best first, unknown ones last
     Order.params: lambda entry: entry.parameters,
@@ -113,7 +113,9 @@ def _fitting(tags: list[str], room: int) -> str:
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
     sizes = entry.sizes
-    counted = "an image" if entry.takes == "images" else f"for {entry.counted_length} {_STEPS[entry.takes]}"
+    counted = (
+        "an image" if entry.takes in ("images", "latents") else f"for {entry.counted_length} {_STEPS[entry.takes]}"
+    )
     return [
         ("model", entry.name),
         ("family", entry.family),
@@ -166,6 +168,8 @@ def _whole_input(entry: Entry) -> str:
         height, width = entry.size
         reading = f"{entry.interpolation}, {entry.crop:g} of the resized image"
         return f"{height} x {width} pixels, RGB 0..255, {reading}"
+    if entry.takes == "latents":
+        return "a vector of random numbers"
     most = f"up to {entry.length:,}" if entry.length else "any number of"
     return f"{most} {_STEPS[entry.takes]}"
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from zoo.weights.dialect import Dialect
 
 Task = Literal[
-    "classify", "multi_label", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast"
+    "classify", "multi_label", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast",
+    "generate", "discriminate", "encode", "decode", "reconstruct", "text_to_image",
 ]  # fmt: skip
 CLASSED: tuple[Task, ...] = ("classify", "multi_label", "tag")  # the tasks with a number of classes to choose
 
