@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers import dalle_published as published
 from zoo.layers import dvae
 from zoo.layers.hidden import check_counts
 from zoo.layers.image_text import Attends, OwnLogits, TextThenImage, TextThenImageBlock, TextThenImagePositions
-from zoo.layers.latent import GumbelSample, alone, halved, image_inputs
+from zoo.layers.latent import GumbelSample, alone, halved, image_inputs, likeliest
 from zoo.layers.pixels import PixelOutput
 from zoo.layers.text import text_inputs
 from zoo.weights.layouts import Shape
@@ -98,7 +98,7 @@ def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model
     inputs, x = image_inputs(config.pixels, 0, tower="encoder.")
     logits = dvae.encoder(x, config.codes, config.channels_width, config.blocks)
     if task == "encode":
-        return keras.Model(alone(inputs), ops.argmax(logits, axis=-1), name=name)
+        return keras.Model(alone(inputs), likeliest(logits), name=name)
     codes = GumbelSample(config.temperature, name="neck_sample")(logits)
     return keras.Model(alone(inputs), {**_decoded(codes, config), "logits": logits}, name=name)
 

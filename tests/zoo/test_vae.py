@@ -102,9 +102,9 @@ def test_the_codebook_follows_the_mean_of_what_comes_to_each_code():
     assert np.asarray(layer(x)["codes"]).ravel().tolist() == [0, 0, 1]
     np.testing.assert_allclose(layer.counts, [2.0, 1.0])  # in inference nothing moves
     layer(x, training=True)
-    np.testing.assert_allclose(layer.counts, [0.75 * 2 + 0.25 * 2, 0.75 + 0.25])
-    np.testing.assert_allclose(layer.sums, [[0.75 * 4 + 0.25 * 3], [0.75 * -3 + 0.25 * -6]])
-    np.testing.assert_allclose(layer.codebook, [[3.75 / 2], [-3.75]], rtol=1e-4)
+    np.testing.assert_allclose(layer.counts, [0.75 * 2 + 0.25 * 2 / 3, 0.75 + 0.25 / 3])
+    np.testing.assert_allclose(layer.sums, [[0.75 * 4 + 0.25 * 3 / 3], [0.75 * -3 + 0.25 * -6 / 3]])
+    np.testing.assert_allclose(layer.codebook, [[1.95], [-3.3]], rtol=1e-4)
     assert layer.trainable_weights == []
 
 

@@ -55,7 +55,7 @@ class GumbelSample(layers.Layer):
 
     def call(self, logits, training: bool | None = None):
         if not training:
-            return ops.argmax(logits, axis=-1)
+            return likeliest(logits)
         uniform = keras.random.uniform(ops.shape(logits), minval=1e-20, maxval=1.0, seed=self.generator)
         return ops.softmax((logits - ops.log(-ops.log(uniform))) / self.temperature)
 
@@ -89,10 +89,11 @@ class VectorQuantizer(layers.Layer):
     With `reverse` codes (B, h, w) -> their vectors (B, h, w, D).
 
     With a `decay` over 0 the codebook follows, in training, the mean of what came to each code, and has no gradient:
-    `counts` and `sums` are moving averages, and a vector is the one by the other (the paper's appendix A.1).
+    each place of a batch rather than of all together, so that they are the same on one device and on several.
+    each place of a batch rather than of all, so that they are the same on one device and on several.
     """
 
-    def __init__(self, codes: int, width: int, *, decay: float = 0.99, epsilon: float = 1e-5, **kwargs: Any):
+    def __init__(self, codes: int, width: int, *, decay: float = 0.99, epsilon: float = 1e-7, **kwargs: Any):
         super().__init__(**kwargs)
         if type(codes) is not int or codes < 2 or type(width) is not int or width < 1:
             raise ValueError(
@@ -103,12 +104,14 @@ class VectorQuantizer(layers.Layer):
         self.codes, self.width, self.decay, self.epsilon = codes, width, decay, epsilon
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        vectors = keras.initializers.RandomUniform(-1.0 / self.codes, 1.0 / self.codes)
+        share = 1.0 / self.codes
+        vectors = keras.initializers.RandomUniform(-share, share)
         if not self.decay:
             self.vectors = self.add_weight(name="vectors", shape=(self.codes, self.width), initializer=vectors)
             return
+        first, vectors = keras.initializers.Constant(share), keras.initializers.RandomUniform(-(share**2), share**2)
         options = {"trainable": False, "aggregation": "mean", "autocast": False, "dtype": "float32"}
-        self.counts = self.add_weight(name="counts", shape=(self.codes,), initializer="ones", **options)
+        self.counts = self.add_weight(name="counts", shape=(self.codes,), initializer=first, **options)
         self.sums = self.add_weight(name="sums", shape=(self.codes, self.width), initializer=vectors, **options)
 
     @property
@@ -128,7 +131,7 @@ class VectorQuantizer(layers.Layer):
             raise ValueError(f"A codebook of width {self.width} takes vectors as wide, got {x.shape[-1]}.")
         flat = ops.reshape(ops.cast(x, "float32"), (-1, self.width))
         distances = ops.sum(codebook**2, axis=1) - 2.0 * ops.matmul(flat, ops.transpose(codebook))  # but for flat**2
-        codes = ops.argmin(distances, axis=1)
+        codes = likeliest(-distances)
         if training and self.decay and self.trainable:
             self._follow(flat, codes)
         quantized = ops.reshape(ops.take(codebook, codes, axis=0), ops.shape(x))
@@ -137,10 +140,11 @@ class VectorQuantizer(layers.Layer):
         return {"codes": ops.reshape(codes, ops.shape(x)[:-1]), "quantized": quantized, "passed": passed}
 
     def _follow(self, flat, codes) -> None:
+        places = ops.cast(ops.shape(flat)[0], "float32")
         chosen = ops.stop_gradient(ops.one_hot(codes, self.codes, dtype="float32"))
         for average, value in (
-            (self.counts, ops.sum(chosen, axis=0)),
-            (self.sums, ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat))),
+            (self.counts, ops.mean(chosen, axis=0)),
+            (self.sums, ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat)) / places),
         ):
             average.assign(self.decay * average + (1.0 - self.decay) * value)
 
@@ -156,6 +160,11 @@ class VectorQuantizer(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {"codes": self.codes, "width": self.width, "decay": self.decay, "epsilon": self.epsilon}
         return {**super().get_config(), **own}
+
+
+def likeliest(logits):
+    """The code with the largest logit: (..., codes) -> (...) int32. TFLite has no built-in for Keras' argmax."""
+    return ops.cast(ops.top_k(logits, 1)[1], "int32")[..., 0]
 
 
 def image_inputs(pixels: Pixels, labels: int, *, tower: str = "") -> tuple[dict[str, keras.KerasTensor], Any]:

@@ -31,11 +31,11 @@ class SpectralConv2D(layers.Conv2D):
     def call(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         kernel = ops.cast(self.kernel, "float32")
         matrix = ops.reshape(kernel, (-1, self.filters))
-        right = ops.reshape(self.right, (-1,))
+        right = ops.reshape(self.right, (1, -1))  # a matrix of one row: TFLite multiplies no vectors
         if training and self.trainable:
             fixed = ops.stop_gradient(matrix)
-            right = _unit(ops.matmul(fixed, ops.convert_to_tensor(self.left)))
-            self.left.assign(_unit(ops.matmul(right, fixed)))
+            right = _unit(ops.matmul(ops.reshape(self.left, (1, -1)), ops.transpose(fixed)))
+            self.left.assign(ops.reshape(_unit(ops.matmul(right, fixed)), self.left.shape))
             self.right.assign(ops.reshape(right, self.right.shape))
         largest = _length(ops.matmul(_unit(right), matrix))
         scaled = ops.cast(kernel / largest, self.compute_dtype)
