@@ -70,7 +70,10 @@ def test_every_vector_becomes_the_nearest_of_the_codebook(decay):
     layer, x = VectorQuantizer(7, 3, decay=decay), np.random.default_rng(0).standard_normal((2, 4, 5, 3))
     layer.build(x.shape)
     book = np.random.default_rng(1).standard_normal((7, 3))
-    (layer.sums if decay else layer.vectors).assign(book)
+    if decay:
+        layer.sums.assign(book * np.asarray(layer.counts)[:, None])
+    else:
+        layer.vectors.assign(book)
     found = layer(x.astype("float32"))
     nearest = ((x[..., None, :] - book) ** 2).sum(axis=-1).argmin(axis=-1)
     np.testing.assert_array_equal(found["codes"], nearest)

@@ -89,8 +89,8 @@ class VectorQuantizer(layers.Layer):
     With `reverse` codes (B, h, w) -> their vectors (B, h, w, D).
 
     With a `decay` over 0 the codebook follows, in training, the mean of what came to each code, and has no gradient:
-    each place of a batch rather than of all together, so that they are the same on one device and on several.
-    each place of a batch rather than of all, so that they are the same on one device and on several.
+    `counts` and `sums` are moving averages, and a vector is the one by the other (the paper's appendix A.1). Both are
+    for each place of a batch rather than for all, so that they are the same on one device and on several.
     """
 
     def __init__(self, codes: int, width: int, *, decay: float = 0.99, epsilon: float = 1e-7, **kwargs: Any):
