@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tests.generative_rows import GENERATIVE
 from tests.pair_rows import PAIRS
 from tests.row import Row
 from tests.sequence_rows import SEQUENCES
@@ -206,7 +207,7 @@ _ALL = (
     _vit("deit_base16_distilled", 87_338_192),
 )
 
-ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES, *PAIRS)}
+ROWS = {row.variant: row for row in (*_ALL, *SEQUENCES, *PAIRS, *GENERATIVE)}
 # Of most dialects a pack that is sooner done stays in the default suite.
 SLOW_PACKS = frozenset(
     {

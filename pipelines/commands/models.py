@@ -28,7 +28,7 @@ class Order(StrEnum):
     name = "name"
 
 
-_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps"}
+_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps", "latents": "random numbers"}
 _KEYS: dict[Order, Callable[[Entry], Any]] = {
     Order.top1: lambda entry: -(entry.best.top1 or 0) if entry.best else 0,  # the best first, unknown ones last
     Order.params: lambda entry: entry.parameters,
@@ -115,6 +115,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     sizes = entry.sizes
     counted = {
         "images": "an image",
+        "latents": "an image",
         "pairs": f"for an image and {entry.counted_length} tokens",
     }.get(entry.takes) or f"for {entry.counted_length} {_STEPS[entry.takes]}"
     return [
@@ -170,6 +171,8 @@ def _whole_input(entry: Entry) -> str:
         reading = f"{entry.interpolation}, {entry.crop:g} of the resized image"
         image = f"{height} x {width} pixels, RGB 0..255, {reading}"
         return f"{image}; up to {entry.length:,} tokens" if entry.length else image
+    if entry.takes == "latents":
+        return "a vector of random numbers"
     most = f"up to {entry.length:,}" if entry.length else "any number of"
     return f"{most} {_STEPS[entry.takes]}"
 

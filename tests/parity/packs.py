@@ -53,6 +53,16 @@ class Pack:
         return all(len(spec["shape"]) == 4 for spec in self.inputs.values())
 
     @property
+    def size(self) -> dict[str, tuple[int, int]]:
+        """What to build a model for, where its config.json does not say it."""
+        if self.config.get("architecture") == "dall_e.Decoder":
+            _, height, width = self.inputs["codes"]["shape"]
+            return {"size": (8 * height, 8 * width)}
+        if "z" in self.inputs or not self.takes_images:
+            return {}
+        return {"size": self.image.shape[1:3]}
+
+    @property
     def image(self) -> np.ndarray:
         """The one input of an image model, normalized already: (B, H, W, 3)."""
         (image,) = arrays(self.inputs).values()

@@ -10,7 +10,8 @@ import pytest
 
 import zoo
 from tests.parity import packs
-from tests.parity.answers import greedy, times_tolerance
+from tests.parity.answers import greedy
+from tests.parity.generative import times_tolerance
 from tests.rows import ROWS, SLOW_PACKS
 from zoo.core.registry import find_family
 
@@ -30,7 +31,7 @@ def _cases() -> list:
 def test_a_checkpoint_gives_the_numbers_of_the_reference(variant, name, options, tmp_path):
     pack = packs.load(name)
     folder = pack.write(tmp_path)
-    size = {"size": pack.image.shape[1:3]} if pack.takes_images else {}  # some are published for larger ones
+    size = pack.size  # some are published for larger ones
     match = find_family(variant).from_hub(pack.config, {tensor: shape for tensor, shape, _ in pack.tensors})
     described = zoo.from_checkpoint(folder, **size)
     named = zoo.create(variant, weights=folder, task=match.task, **size, **options)

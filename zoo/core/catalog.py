@@ -27,15 +27,18 @@ PATH = Path(__file__).parents[1] / "catalog.json"
 LENGTH = 512  # tokens or steps that multiply-accumulates are counted for, where a model takes as many
 
 
-Takes = Literal["images", "texts", "pairs", "series"]  # pairs: an image and a text
+Takes = Literal["images", "texts", "pairs", "series", "latents"]  # pairs: an image and a text
+
+_TAKES: dict[str, Takes] = {"image": "images", "token_ids": "texts", "latent": "latents"}  # by the names of inputs
 
 
 @dataclass(frozen=True)
 class Entry:
     """One variant, as its family builds it for its usual task and classes.
 
-    `parameters` counts the trainable ones, `macs` multiply-accumulates for one image, or for one text or series of 512
-    steps (of `length`, if that is fewer), `sizes` the exports in bytes. `takes` is what the model is fed with.
+    `parameters` counts the trainable ones, `macs` multiply-accumulates for one image or latent vector, or for one text
+    or series of 512 steps (of `length`, if that is fewer), `sizes` the exports in bytes. `takes` is what the model is
+    fed with.
     `size` (height, width) is in pixels; images are resized so that the share `crop` of them is that. `length` is how
     many tokens fit at most.
     """
@@ -111,10 +114,13 @@ def describe(variant: str, *, family: str) -> Entry:
 
 
 def _takes(model: keras.Model) -> Takes:
-    if isinstance(model.input, dict):
-        kinds: tuple[Takes, Takes] = ("series", "texts") if "image" not in model.input else ("images", "pairs")
-        return kinds["token_ids" in model.input]
-    return "images" if len(model.input.shape) == 4 else "series"
+    inputs = model.input if isinstance(model.input, dict) else {model.input.name: model.input}
+    if {"image", "token_ids"} <= set(inputs):
+        return "pairs"
+    for name, takes in _TAKES.items():
+        if name in inputs:
+            return takes
+    return "series"
 
 
 def write(path: Path = PATH) -> None:

@@ -55,13 +55,17 @@ def export_sizes(model: keras.Model) -> Sizes:
 
 
 def _macs(layer: keras.layers.Layer, length: int) -> int:
-    """Each number of a kernel is used once a position: of the output's for a convolution, else of the input's."""
+    """Each number of a kernel is used once a position: of the output's for a convolution, else of the input's.
+
+    A transposed convolution goes from each position of its input, too.
+    """
     import keras
 
     total = 0
     for part in _parts(layer):
         for kernel in _kernels(part, tables=False):
-            tensors = layer.output if len(kernel.shape) > 2 else layer.input
+            convolves = len(kernel.shape) > 2 and not isinstance(part, keras.layers.Conv2DTranspose)
+            tensors = layer.output if convolves else layer.input
             total += math.prod(kernel.shape) * _positions(tensors, length)
     for part in layer._flatten_layers():
         if keras.saving.get_registered_name(type(part)) == _ATTENTION:  # also to a context as long as its input

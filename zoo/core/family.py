@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Task = Literal[
     "classify", "multi_label", "features", "regress", "tag", "answer", "masked_lm", "causal_lm", "seq2seq", "forecast",
     "contrast", "image_features", "text_features", "caption", "match",
+    "generate", "discriminate", "encode", "decode", "reconstruct", "text_to_image",
 ]  # fmt: skip
 CLASSED: tuple[Task, ...] = ("classify", "multi_label", "tag")  # the tasks with a number of classes to choose
 

@@ -6,13 +6,15 @@ file says nothing about it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from zoo.layers.decoding_parts import EMPTY, BiasAt, BlockStep, KeysAndValues, Logits, PositionsAt, Visible
+from zoo.layers.decoding_parts import EMPTY, BiasAt, BlockStep, KeysAndValues, Logits, OwnLogitsAt, PositionsAt, Visible
+from zoo.layers.image_text import OwnLogits, TextThenImageBlock, TextThenImagePositions
 from zoo.layers.positions import RelativePositions, SinusoidPositions
 from zoo.layers.recurrent import steps
 from zoo.layers.text import Bias
@@ -145,13 +147,15 @@ class _Rebuilt:
             return operation(*args, **kwargs)
         if isinstance(operation, TransformerBlock):
             outputs = self._block(operation, *args, **kwargs)
-        elif isinstance(operation, LearnedPositions | SinusoidPositions):
+        elif isinstance(operation, LearnedPositions | SinusoidPositions | TextThenImagePositions):
             outputs = PositionsAt(operation, name=f"{operation.name}_step")(args[0], self.positions)
             self.length = getattr(operation, "length", self.length)
         elif isinstance(operation, RelativePositions):
             outputs = BiasAt(operation, name=f"{operation.name}_step")(self.positions, self.cache_positions)
         elif isinstance(operation, layers.ReversibleEmbedding) and kwargs.get("reverse"):
             outputs = Logits(operation, name="head_logits_step")(*args)
+        elif isinstance(operation, OwnLogits):
+            outputs = OwnLogitsAt(operation, name=f"{operation.name}_step")(args[0], self.positions[:, -1])
         elif isinstance(operation, POINTWISE) or not isinstance(operation, layers.Layer):
             outputs = operation(*args, **kwargs)
         else:
@@ -167,26 +171,30 @@ class _Rebuilt:
             raise ValueError(
                 f"{self.model.name!r} cannot write text: its {block.name!r} looks at the tokens that come after."
             )
-        width = block.attention.value.units // block.heads
-        caches = self._inputs(self.caches, block, ("key", "value"), width)
-        crossing: dict[str, Any] = {}
+        caches = self._inputs(self.caches, block, block.kept)
+        others: dict[str, Any] = {}
+        if isinstance(block, TextThenImageBlock):
+            others = {"positions": self.positions, "cache_positions": self.cache_positions}
         if context is not None:
             names = tuple(f"{block.name}_context_{part}" for part in ("key", "value"))
             found = KeysAndValues(block.cross_attention, name=f"{block.name}_context")(context)
             self.started |= dict(zip(names, found, strict=True))
-            crossing["crossed"] = self._inputs(self.context, block, ("context_key", "context_value"), width)
+            parts = {f"context_{part}": shape for part, shape in block.kept.items()}
+            others["crossed"] = self._inputs(self.context, block, parts)
             if context_mask is not None:
-                crossing["context_mask"] = self.context[context_mask.name] = context_mask
+                others["context_mask"] = self.context[context_mask.name] = context_mask
         bias = self._bias(position_bias, block.mask_value)
-        x, *new = BlockStep(block, name=f"{block.name}_step")(x, *caches, bias=bias, **crossing)
-        self.new |= dict(zip((f"{block.name}_key", f"{block.name}_value"), new, strict=True))
+        x, *new = BlockStep(block, name=f"{block.name}_step")(x, caches, bias=bias, **others)
+        self.new |= dict(zip((f"{block.name}_{part}" for part in block.kept), new, strict=True))
         return x[:, -1] if block in self.last else x  # after it each token is alone, and only the last one counts
 
-    def _inputs(self, into: dict[str, keras.KerasTensor], block: TransformerBlock, parts: tuple[str, ...], width: int):
+    def _inputs(
+        self, into: dict[str, keras.KerasTensor], block: TransformerBlock, parts: Mapping[str, tuple[int, int]]
+    ) -> list[keras.KerasTensor]:
         found = []
-        for part in parts:
+        for part, (heads, width) in parts.items():
             name = f"{block.name}_{part}"
-            into[name] = keras.Input((block.heads, None, width), dtype=block.compute_dtype, name=name)
+            into[name] = keras.Input((heads, None, width), dtype=block.compute_dtype, name=name)
             found.append(into[name])
         return found
 

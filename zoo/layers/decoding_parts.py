@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import layers, ops
 
+from zoo.layers.image_text import OwnLogits, TextThenImagePositions
 from zoo.layers.positions import RelativePositions, SinusoidPositions
 from zoo.layers.tokens import LearnedPositions
 from zoo.layers.transformer_block import TransformerBlock
@@ -39,8 +40,9 @@ class BlockStep(layers.Layer):
         super().__init__(dtype=block.dtype_policy, **kwargs)
         self.block = block
 
-    def call(self, x, key, value, *, bias, crossed=None, context_mask=None):
-        return self.block.step(x, key, value, bias=bias, context=crossed, context_mask=context_mask)
+    def call(self, x, kept, *, bias, crossed=None, **others):
+        context = {} if crossed is None else {"context": crossed}
+        return self.block.step(x, *kept, bias=bias, **context, **others)
 
 
 class KeysAndValues(layers.Layer):
@@ -57,13 +59,13 @@ class KeysAndValues(layers.Layer):
 class PositionsAt(layers.Layer):
     """The vectors of given positions added to tokens: (B, T, D), (B, T) -> (B, T, D)."""
 
-    def __init__(self, positions: LearnedPositions | SinusoidPositions, **kwargs: Any):
+    def __init__(self, positions: LearnedPositions | SinusoidPositions | TextThenImagePositions, **kwargs: Any):
         super().__init__(dtype=positions.dtype_policy, **kwargs)
         self.layer = positions
 
     def call(self, x, positions):
         places = ops.maximum(positions, 0)
-        if isinstance(self.layer, SinusoidPositions):
+        if not isinstance(self.layer, LearnedPositions):
             return x + ops.cast(self.layer.vectors(places, x.shape[-1]), x.dtype)
         return x + ops.cast(ops.take(self.layer.table, self.layer.offset + places, axis=0), x.dtype)
 
@@ -81,6 +83,17 @@ class BiasAt(layers.Layer):
     def call(self, positions, cache_positions):
         places = ops.max(ops.concatenate([cache_positions, positions], axis=1), axis=0)  # of the text without padding
         return self.layer.bias(places[ops.shape(cache_positions)[1] :], places)
+
+
+class OwnLogitsAt(layers.Layer):
+    """Leaves those logits that can be next at given positions: (B, vocabulary), (B,) -> (B, vocabulary)."""
+
+    def __init__(self, own: OwnLogits, **kwargs: Any):
+        super().__init__(dtype=own.dtype_policy, **kwargs)
+        self.layer = own
+
+    def call(self, x, positions):
+        return self.layer.at(x, positions)
 
 
 class Logits(layers.Layer):

@@ -62,6 +62,30 @@ def _pixels(size: Any, mean: Iterable[float], std: Iterable[float], **rest: Any)
     return Pixels(size=size if isinstance(size, int) else tuple(size), mean=tuple(mean), std=tuple(std), **rest)
 
 
+@keras.saving.register_keras_serializable("zoo")
+class PixelOutput(keras.layers.Layer):
+    """Turns what PixelInput makes of an image back into one: (B, H, W, C) -> (B, H, W, C) in 0..255, float32.
+
+    With `clipped` nothing is below 0 or above 255; what a tanh or a sigmoid gives does not need it.
+    """
+
+    def __init__(self, pixels: Pixels | dict[str, Any], *, clipped: bool = False, **kwargs: Any):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.pixels = _pixels(**pixels) if isinstance(pixels, dict) else pixels
+        self.clipped = clipped
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        mean, std = (_for_each_channel(values, self.pixels) for values in (self.pixels.mean, self.pixels.std))
+        x = ops.cast(x, "float32") * std + mean
+        return ops.clip(x, 0.0, 255.0) if self.clipped else x
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "pixels": dataclasses.asdict(self.pixels), "clipped": self.clipped}
+
+
 def image_input(pixels: Pixels, *, tower: str = "") -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The model's input, (B, H, W, 3) RGB 0..255 or as many channels as `pixels` says, and the same normalized.
 

@@ -176,6 +176,12 @@ class TransformerBlock(layers.Layer):
             self._residual(x, attend_to_context, self.cross_attention_norm, False)
         return shares
 
+    @property
+    def kept(self) -> dict[str, tuple[int, int]]:
+        """What `step` takes of the tokens before, in this order, each (B, heads, S, width): {name: (heads, width)}."""
+        width = self.attention.value.units // self.heads
+        return {"key": (self.heads, width), "value": (self.heads, width)}
+
     def step(self, x, key, value, *, bias, context=None, context_mask=None):
         """`call` without dropout for tokens that follow those of a cache; see Attention.step for all but the context.
 

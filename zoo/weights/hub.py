@@ -131,6 +131,21 @@ def _shorter_side(values: Mapping[str, Any], key: str) -> int:
     return min(whole({key: given.get(name)}, key, 1, 16_384) for name in names)
 
 
+def arguments(config: Mapping[str, Any], *, known: Collection[str]) -> Mapping[str, Any]:
+    """The arguments that a network without a library of its own was built with, "args" of its config.json.
+
+    Raises:
+        CheckpointError: they are no object, or one is not among `known`.
+    """
+    values = config.get("args")
+    if not isinstance(values, Mapping) or not set(values) <= set(known):
+        raise CheckpointError(
+            f"config.json: args={short(values)} must be an object with the arguments of "
+            f"{short(config.get('architecture'))}; known here: {', '.join(known)}."
+        )
+    return values
+
+
 def whole(values: Mapping[str, Any], key: str, low: int, high: int, *, default: int | None = None) -> int:
     """A whole number of a config.json within bounds that no real model leaves.
 

@@ -20,7 +20,9 @@ def _transpose(array: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _convolution(array: np.ndarray, shape: Shape) -> np.ndarray:
-    return array.transpose(2, 3, 1, 0)  # (out, in, h, w) -> (h, w, in, out)
+    return array.transpose(
+        2, 3, 1, 0
+    )  # (out, in, h, w) -> (h, w, in, out), and transposed (in, out, h, w) -> (h, w, out, in)
 
 
 def _depthwise(array: np.ndarray, shape: Shape) -> np.ndarray:
@@ -38,6 +40,7 @@ def _dense(array: np.ndarray, shape: Shape) -> np.ndarray:
 
 TORCH: Layout = {
     ("Conv2D", "kernel"): ("weight", _convolution),
+    ("Conv2DTranspose", "kernel"): ("weight", _convolution),
     ("DepthwiseConv2D", "kernel"): ("weight", _depthwise),
     ("Dense", "kernel"): ("weight", _dense),
     ("Embedding", "embeddings"): ("weight", _same),
