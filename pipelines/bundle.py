@@ -30,6 +30,7 @@ from zoo.core.family import Task
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 holds image classifiers only
+OF_SEARCH = ("job.json", "log.txt")  # in a run's folder: what a search asks for there, and what its process says
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _is_trace(path: Path) -> bool:
     """Whether it is left of a run that died before it began."""
     if path.name == "checkpoints" and path.is_dir():
         return {each.name for each in path.iterdir()} <= {LOCK}
-    return path.name.startswith(".") and ".partial." in path.name
+    return path.name in OF_SEARCH or (path.name.startswith(".") and ".partial." in path.name)
 
 
 def check_writable(out: Path) -> None:
@@ -124,7 +125,7 @@ def prepare(run: Run, data: Dataset) -> None:
     for path in (*run.out.glob("checkpoints/*"), *run.out.iterdir()) if run.out.exists() else ():
         if path.is_dir() and path.name != "checkpoints":
             shutil.rmtree(path)
-        elif not path.is_dir() and path.name not in (LOCK, "run.json"):
+        elif not path.is_dir() and path.name not in (LOCK, "run.json", *OF_SEARCH):
             path.unlink()
     write_text(run.out / "run.json", run.to_json())
     for name, text in data.files().items():

@@ -43,6 +43,7 @@ class Settings:
     divide: bool = True  # whether it goes on in more micro-batches where memory does not suffice
     about: Mapping[str, Any] = field(default_factory=dict)  # what checkpoints say of the data
     names: Callable[[int], Sequence[str]] = lambda number: ()  # what the examples of a batch are called
+    until: int | None = None  # epochs of all phases together, after which it stops where it is, to go on another time
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Loop:
         self._average: MovingAverage | None = None
 
     def run(self, resumed: Checkpoint | None = None) -> None:
-        """Train until all phases are done; the model ends with the best weights of all.
+        """Train until all phases are done, or as many epochs as are asked for; the model ends with the best weights.
 
         Raises:
             Interrupted: a signal came, and the state is saved.
@@ -119,6 +120,8 @@ class Loop:
                     continue
                 resumed, before = None, self._model.optimizer
                 self._keeper.restore_best()
+                if self._is_enough:
+                    return
                 self.at = Position(self.at.phase + 1, step=self.at.step)
 
     def _compile(self, phase: Phase, before: keras.optimizers.Optimizer | None) -> Engine:
@@ -140,7 +143,7 @@ class Loop:
         )  # fmt: skip
 
     def _run_phase(self, phase: Phase, engine: Engine) -> None:
-        while self.at.epoch < phase.epochs and not self._keeper.exhausted:
+        while self.at.epoch < phase.epochs and not self._keeper.exhausted and not self._is_enough:
             begun = time.perf_counter()
             if self.at.trained is None:
                 self._train_epoch(phase, engine)
@@ -192,6 +195,11 @@ class Loop:
             return {}
         found = evaluate(engine, self._validation, between=self._accord.leave_if_asked)
         return {f"val_{name}": value for name, value in found.items()}
+
+    @property
+    def _is_enough(self) -> bool:
+        until = self._settings.until
+        return until is not None and len(self._keeper.history.epochs) >= until
 
     def _is_due(self) -> bool:
         every = self._settings.save_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,30 @@ from pipelines.freezing import find_groups
 from pipelines.monitor import History
 from pipelines.objectives import Objective
 from pipelines.run import Run
+from zoo.core.family import Task
 from zoo.layers.auxiliary import without_auxiliary
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit has made of the model of a run, which holds its best weights.
+
+    `learner` is what was trained, with `steps` an epoch: the model, or one that had a teacher beside it.
+    """
+
+    run: Run
+    data: Dataset
+    objective: Objective
+    model: keras.Model
+    learner: keras.Model
+    history: History
+    steps: int
+    devices: str
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.run.task or self.data.task
 
 
 def check_machines(run: Run) -> None:
@@ -37,6 +61,46 @@ def check_machines(run: Run) -> None:
                 f"Run({name}={getattr(run, name)!r}) is for one machine, and {len(known.workers)} are to train "
                 f"together. {'Set a number' if name == 'batch' else 'Leave it out'}, or train on one."
             )
+
+
+def begun(run: Run) -> Run:
+    """A run as it began in its folder, with the batch that was found for it; itself where it has not begun.
+
+    Raises:
+        ValueError: another run began there.
+        FileExistsError: the run there has come to its end, or something else lies there.
+        OSError: nothing can be written there.
+    """
+    path = run.out / "run.json"
+    if (run.out / "bundle.json").is_file():
+        raise FileExistsError(f"'{run.out}' holds the result of a run that has come to its end. Choose another folder.")
+    if not path.is_file():
+        if cluster.is_first():
+            bundle.check_room(run.out, overwrite=False)
+            bundle.check_writable(run.out)
+        return run
+    known = Run.from_json(path.read_text(encoding="utf-8"))
+    as_known = dataclasses.replace(run, out=known.out, batch=known.batch if run.batch == "auto" else run.batch)
+    theirs, ours = (json.loads(each.to_json()) for each in (known, as_known))
+    if other := [name for name in ours if ours[name] != theirs[name]]:
+        raise ValueError(
+            f"Another run began in '{run.out}': its {', '.join(other)} {'are' if len(other) > 1 else 'is'} not this "
+            f"one's ({theirs[other[0]]!r}, not {ours[other[0]]!r}). Choose another folder."
+        )
+    return dataclasses.replace(as_known, out=run.out)
+
+
+def check_scored(run: Run, data: Dataset) -> None:
+    """Refuse data without a validation split, by which alone one knows how good a model is before it is tested.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not len(data.parts["validation"]):
+        raise ValueError(
+            f"{run.data.source!r} has no validation {run.data.unit}, which alone can tell how good a model is while "
+            f"its test split is not looked at. Give it a share: {type(run.data).__name__}(split=(0.7, 0.15, 0.15))."
+        )
 
 
 def agree(run: Run, data: Dataset, resumed: Checkpoint | None = None) -> None:
@@ -78,37 +142,26 @@ def begin(run: Run, data: Dataset, *, anew: bool) -> None:
     workers.check_shared(run.out / "run.json")
 
 
-def conclude(
-    model: keras.Model,
-    learner: keras.Model,
-    run: Run,
-    data: Dataset,
-    objective: Objective,
-    *,
-    history: History,
-    steps: int,
-    devices: str,
-) -> Bundle:
-    """Evaluate a model on the test split and save it, on one machine; of several workers the others wait for it.
-
-    `learner` is what was trained, with `steps` an epoch: the model, or one that had a teacher beside it.
-    """
+def conclude(fitted: Fitted) -> Bundle:
+    """Evaluate a model on the test split and save it, on one machine; of several workers the others wait for it."""
+    run, data, learner = fitted.run, fitted.data, fitted.learner
 
     def save() -> Bundle:
-        rate_picture.draw(find_groups(learner), run, history, steps=steps)
-        kept = without_auxiliary(model)
+        rate_picture.draw(find_groups(learner), run, fitted.history, steps=fitted.steps)
+        kept = without_auxiliary(fitted.model)
         if workers.joined() is not None:
             kept = bundle.twin(kept)  # which needs no other machine to compute
         test = len(data.parts["test"]) > 0
+        scores = evaluate.evaluate(kept, data, fitted.objective, batch=run.batch, seed=run.seed) if test else None
         return bundle.save(
             kept,
             run,
             data,
-            task=run.task or data.task,
-            history=history,
-            scores=evaluate.evaluate(kept, data, objective, batch=run.batch, seed=run.seed) if test else None,
-            devices=devices,
-            teacher=teacher.report(learner, run, data, objective),
+            task=fitted.task,
+            history=fitted.history,
+            scores=scores,
+            devices=fitted.devices,
+            teacher=teacher.report(learner, run, data, fitted.objective),
         )
 
     return workers.led(save, lambda: bundle.load(run.out))

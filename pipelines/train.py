@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from pipelines.fit import fit
 from pipelines.freezing import check_phases, find_groups
 from pipelines.loop import Settings
 from pipelines.lr_finder import Found, find_learning_rate
+from pipelines.monitor import History
 from pipelines.objectives import Objective
+from pipelines.outcome import Fitted
 from pipelines.recovery import in_more_parts
 from pipelines.run import Run
 from pipelines.tensorboard import FOLDER
 
-__all__ = ["CHECKPOINTS", "find_rate", "fit", "resume", "train"]
+__all__ = ["CHECKPOINTS", "advance", "advanced", "find_rate", "fit", "resume", "train"]
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's checkpoints
 
@@ -50,11 +53,8 @@ def train(run: Run, *, overwrite: bool = False, progress: bool = True) -> Bundle
     if cluster.is_first():  # what one tries there another would find, or take away
         bundle.check_writable(run.out)
         Checkpoints(run.out / CHECKPOINTS).check_free()
-    outcome.check_machines(run)
-    hardware.begin(run.hardware)
-    with workers.watched(run.out):
-        run = batch_size.settled(run)
-        return _carry_out(run, datasets.load(run), progress=progress)
+    with _fitted(run, anew=True, progress=progress) as found:
+        return outcome.conclude(found)
 
 
 def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
@@ -73,16 +73,63 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"'{folder}' holds no run: there is no run.json. zoo fit begins runs.")
     run = dataclasses.replace(Run.from_json((folder / "run.json").read_text(encoding="utf-8")), out=folder)
+    with _fitted(run, progress=progress) as found:
+        return outcome.conclude(found)
+
+
+def advance(run: Run, *, epochs: int | None = None, progress: bool = False) -> History:
+    """Train a run up to so many epochs of all its phases together, or all of them, and leave it where it is then.
+
+    It begins in `run.out`, or goes on from its newest checkpoint there; learning rates are those of the whole run. The
+    test split is not looked at, and no bundle is made: `resume` does that, once it has trained what is left.
+
+    Raises:
+        ValueError: as `train`, or there is no validation split to tell how good it is, or another run began there.
+        FileExistsError: the run there has come to its end.
+        CheckpointsError, TrainingDiverged, OutOfMemory, Interrupted: as `train`.
+    """
+    with advanced(run, epochs=epochs, progress=progress) as found:
+        return found.history
+
+
+@contextlib.contextmanager
+def advanced(run: Run, *, epochs: int | None = None, progress: bool = False) -> Iterator[Fitted]:
+    """Inside, what `advance` has made of a run's model, which holds the best weights so far.
+
+    Raises:
+        ValueError, FileExistsError, CheckpointsError, TrainingDiverged, OutOfMemory, Interrupted: as `advance`.
+    """
+    if epochs is not None and (type(epochs) is not int or epochs < 1):
+        raise ValueError(f"advance(epochs={epochs!r}) must be a whole number of at least 1, or None for all.")
+    run = outcome.begun(run)
+    with _fitted(run, until=epochs, scored=True, progress=progress) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _fitted(
+    run: Run, *, anew: bool = False, until: int | None = None, scored: bool = False, progress: bool
+) -> Iterator[Fitted]:
+    """Inside, a run's model once it is trained, from its newest checkpoint on unless it is to begin `anew`.
+
+    `scored`: only with a validation split. Nobody else trains in the run's folder meanwhile.
+    """
     outcome.check_machines(run)
     hardware.begin(run.hardware)
-    with workers.watched(folder):
+    with workers.watched(run.out):
         run = batch_size.settled(run)
-        found = workers.checkpoints(folder / CHECKPOINTS).latest()
-        data = datasets.load(run, folder=folder) if found else datasets.load(run)
-        return _carry_out(run, data, resumed=found, progress=progress)
+        found = None if anew else workers.checkpoints(run.out / CHECKPOINTS).latest()
+        data = datasets.load(run, folder=run.out) if found else datasets.load(run)
+        if scored:
+            outcome.check_scored(run, data)
+        with _carried_out(run, data, resumed=found, until=until, progress=progress) as done:
+            yield done
 
 
-def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, progress: bool) -> Bundle:
+@contextlib.contextmanager
+def _carried_out(
+    run: Run, data: Dataset, *, resumed: Checkpoint | None, until: int | None, progress: bool
+) -> Iterator[Fitted]:
     hardware.seed(run.hardware, run.seed)
     outcome.agree(run, data, resumed)
     objective = objectives.of_run(run, data)
@@ -111,11 +158,10 @@ def _carry_out(run: Run, data: Dataset, *, resumed: Checkpoint | None = None, pr
             tensorboard=run.out / FOLDER,
             checkpoints=checkpoints,
             resumed=resumed,
-            settings=_settings(run, data, training, about),
+            settings=_settings(run, data, training, about, until),
         )
         devices = hardware.describe(strategy, run.hardware, batch=batch)
-        steps = training.steps
-        return outcome.conclude(model, learner, run, data, objective, history=history, steps=steps, devices=devices)
+        yield Fitted(run, data, objective, model, learner, history, training.steps, devices)
 
 
 def find_rate(run: Run) -> Found:
@@ -153,13 +199,14 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)
 
 
-def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any]) -> Settings:
+def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any], until: int | None) -> Settings:
     return Settings(
         optimization=run.optimization,
         accumulate=run.hardware.accumulate,
         save_steps=run.save_steps,
         rollbacks=run.rollbacks,
         about=about,
+        until=until,
         names=lambda number: _names(data, training, number),
     )
 
