@@ -46,6 +46,7 @@ class Prefix:
         place = {id(tensor): f"input {name}" for name, tensor in _named_inputs(self.model).items()}
         for number, node in enumerate(calls):
             place |= {id(tensor): f"{number}:{index}" for index, tensor in enumerate(node.output_tensors)}
+        for node in calls:
             arguments = keras.tree.map_structure(lambda x: place.get(id(x), repr(x)), _arguments(node))
             digest.update(repr((type(node.operation).__name__, _config(node.operation), arguments)).encode())
         digest.update(repr([place[id(tensor)] for tensor in self.tensors]).encode())
