@@ -15,6 +15,7 @@ import numpy as np
 from pipelines.freezing import dropping
 
 _BACKWARD = 2  # the work of a gradient, in forward passes
+_FREE = 64  # places that an axis of free length, which is that of tokens, counts for
 
 Tensor = keras.KerasTensor
 
@@ -23,13 +24,17 @@ class NotCut(Exception):  # no error: the model is then trained as a whole
     """Why a model in its present state is not to be cut."""
 
 
+class NothingFrozen(NotCut):
+    """Nothing before what learns is frozen, or nothing with weights."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prefix:
     """The two parts of a model whose layers are in the state of a phase; both share its layers.
 
     `first` gives the tensors (B, ...) that the rest reads, in inference. Of tensors that no weight had a part in, the
     rest begins with the model's inputs, whose names are in `inputs`. `saved` is the share of the work of a step that
-    is saved where `first` need not run, by a count of multiplications.
+    is saved where `first` need not run, and `work` what that is an example: both by a count of multiplications.
     """
 
     model: keras.Model
@@ -37,6 +42,7 @@ class Prefix:
     tensors: tuple[Tensor, ...]
     inputs: tuple[str, ...]
     saved: float
+    work: int
     nodes: tuple[Any, ...]  # the calls of the rest, in order
 
     def identity(self) -> str:
@@ -91,7 +97,7 @@ def cut(model: keras.Model, *, least: float = 0.0) -> Prefix:
     an example are then always the same. The cut may go through several tensors, as where a connection skips layers.
 
     Raises:
-        NotCut: nothing worth it is frozen, under `least` of the work of a step would be saved, or it is no graph.
+        NotCut: nothing with weights is frozen, under `least` of the work of a step would be saved, or it is no graph.
     """
     if not hasattr(model, "_nodes_by_depth"):
         raise NotCut(f"{model.name!r} is no functional model")
@@ -108,7 +114,7 @@ def cut(model: keras.Model, *, least: float = 0.0) -> Prefix:
             weighty.update(map(id, node.output_tensors))
     rest, tensors, raw = _from_outputs(model, calls, weighty, fixed & {id(t) for t in inputs.values()})
     if not tensors:
-        raise NotCut("no frozen layer with weights comes before all that learns")
+        raise NothingFrozen("no frozen layer with weights comes before all that learns")
     first = keras.Model(model.input, list(tensors), name="prefix")
     mine = {id(node) for node in rest}
     before, after = _work(_calls(first)), _work(node for node in calls if id(node) in mine)
@@ -116,7 +122,7 @@ def cut(model: keras.Model, *, least: float = 0.0) -> Prefix:
     if saved < least:
         raise NotCut(f"the frozen layers before all that learns are {saved:.0%} of the work")
     names = tuple(name for name, tensor in inputs.items() if id(tensor) in raw)
-    return Prefix(model, first, tuple(tensors), names, saved, tuple(rest))
+    return Prefix(model, first, tuple(tensors), names, saved, before, tuple(rest))
 
 
 def _from_outputs(
@@ -173,7 +179,7 @@ def _lives(operation: Any) -> bool:
 
 
 def _work(calls: Iterable[Any]) -> int:
-    """About how many multiplications the weights of some calls take part in, an example; axes of free length count 1.
+    """About how many multiplications the weights of some calls take part in, an example.
 
     Where whole numbers come in, rows of tables are looked up, which is none.
     """
@@ -181,7 +187,7 @@ def _work(calls: Iterable[Any]) -> int:
     for node in calls:
         if any("int" in str(tensor.dtype) for tensor in node.input_tensors[:1]):
             continue
-        places = [math.prod(side or 1 for side in tensor.shape[1:-1]) for tensor in node.output_tensors]
+        places = [math.prod(side or _FREE for side in tensor.shape[1:-1]) for tensor in node.output_tensors]
         total += sum(math.prod(w.shape) for w in getattr(node.operation, "weights", ())) * max(places, default=1)
     return total
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,15 @@ from pipelines.engine import Engine
 from pipelines.features import Batch, NoRoom, Rows
 from pipelines.feed import Feed, as_written
 from pipelines.monitor import History
-from pipelines.prefix import NotCut, Prefix, Rest, cut
+from pipelines.prefix import NotCut, NothingFrozen, Prefix, Rest, cut
 from pipelines.recovery import EXHAUSTED, note
 from pipelines.run import Phase
 
 LEAST = 0.1  # of the work of a step: where less is saved, nothing is stored
+ENOUGH = 2e10  # multiplications, some seconds of a processor: where fewer are saved, nothing is stored either
 AT_ONCE = 64  # examples that go through the frozen layers together, whatever the batch is: answers can be shared
 
-logger = logging.getLogger("zoo")
+See = Callable[[Any], list[tf.Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def shorten(
     except NotCut as error:
         if begun:
             note(history, f"The frozen layers are computed in every step from here on: {error}.")
-        elif source.always:
+        elif source.always and not isinstance(error, NothingFrozen):
             note(history, f"The frozen layers are computed in every step: {error}.")
         return given
     engine.answer_by(rest)
@@ -105,7 +105,7 @@ def shortcut(
     """
     feed, validation = given.feed, given.validation
     prefix = _cut(model, phase, source, feed)
-    known = prefix.identity()
+    known, see = prefix.identity(), _seeing(prefix, source)
     parts = {"train": source.training} | ({"validation": source.validation} if source.validation else {})
     keys = {name: _key(known, part, source) for name, part in parts.items()}
     if not source.shared:
@@ -114,7 +114,7 @@ def shortcut(
     found: dict[str, Rows] = {}
     for name, part in parts.items():
         extra = len(keras.tree.flatten(feed.spec[1:])) if source.costly else 0
-        compute = _computing(prefix, part, costly=source.costly)
+        compute = _computing(prefix, see, part, costly=source.costly)
         every = [*tokens, *([False] * extra)]
         try:
             found[name] = features.rows(source.folder, keys[name], compute, tokens=every, between=between)
@@ -133,9 +133,10 @@ def _cut(model: keras.Model, phase: Phase, source: Source, feed: Feed) -> Prefix
         raise NotCut("several machines train together")
     if feed.numbers is None:
         raise NotCut("the examples of a batch have no numbers")
-    if phase.epochs < 2 and not (source.always or source.shared):
-        raise NotCut("the phase has a single epoch")
     prefix = cut(model, least=0.0 if source.always else LEAST)
+    again = phase.epochs - (not source.shared)  # others may have seen the examples before
+    if not source.always and again * prefix.work * source.training.examples < ENOUGH:
+        raise NotCut("what would be saved is little")
     if prefix.inputs and source.costly:
         raise NotCut("what learns looks at the images too")
     for tensor in prefix.tensors:
@@ -151,15 +152,21 @@ def _key(known: str, part: Part, source: Source) -> str:
     return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
 
 
-def _computing(prefix: Prefix, part: Part, *, costly: bool) -> Callable[[], Iterator[Batch]]:
-    """A pass of all examples of a part through the frozen layers, in inference; costly ones keep their targets."""
+def _seeing(prefix: Prefix, source: Source) -> See:
+    """What frozen layers answer to a batch, in inference."""
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=source.training.batches(AT_ONCE).element_spec[:1], autograph=False)
     def see(inputs: Any) -> list[tf.Tensor]:
         found = keras.tree.flatten(prefix.first(inputs, training=False))
         if any(getattr(tensor, "_keras_mask", None) is not None for tensor in found):
             raise NotCut("the frozen layers hand on a mask of Keras, which cannot be stored")
         return found
+
+    return see
+
+
+def _computing(prefix: Prefix, see: See, part: Part, *, costly: bool) -> Callable[[], Iterator[Batch]]:
+    """A pass of all examples of a part through the frozen layers; costly ones keep their targets beside the answers."""
 
     def compute() -> Iterator[Batch]:
         for number, (inputs, *others) in enumerate(part.batches(AT_ONCE)):
@@ -173,7 +180,7 @@ def _computing(prefix: Prefix, part: Part, *, costly: bool) -> Callable[[], Iter
     return compute
 
 
-def _in_halves(see: Callable[[Any], list[tf.Tensor]], inputs: Any) -> list[np.ndarray]:
+def _in_halves(see: See, inputs: Any) -> list[np.ndarray]:
     """The answers to a batch, in smaller ones where memory does not suffice."""
     try:
         return [tensor.numpy() for tensor in see(inputs)]
