@@ -1,4 +1,4 @@
-"""The command `zoo`: finds models, trains, evaluates and exports them, and keeps their published weights at hand."""
+"""The command `zoo`: finds models, trains, tunes, evaluates and exports them, and keeps published weights at hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from pipelines.commands import attention, generating, models, runs, training, weights
 from pipelines.commands.terminal import fail
+from tuning import command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +19,7 @@ app = typer.Typer(
     epilog="Start with: zoo fit mobilenet_v2 --images FOLDER --out runs/mine, where FOLDER has one sub-folder a class.",
 )
 app.command("list")(models.list_models)
-for command in (
+for function in (
     models.show,
     training.fit,
     training.resume,
@@ -26,13 +27,14 @@ for command in (
     training.evaluate,
     training.predict,
     training.export,
+    command.tune,
     generating.generate,
     attention.attention,
     weights.fetch,
     weights.bundle,
     weights.verify,
 ):
-    app.command()(command)
+    app.command()(function)
 
 
 def main() -> None:

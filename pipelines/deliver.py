@@ -12,12 +12,12 @@ import numpy as np
 
 from pipelines import bundle, card, datasets, images, objectives
 from pipelines.agreement import Format, Tolerance
-from pipelines.bundle import Bundle
 from pipelines.data import Texts
 from pipelines.datasets import Dataset, Part
 from pipelines.export import ExportReport, export
 from pipelines.images import ImageDataset
 from pipelines.interface import PADDING, input_tensors, output_shapes
+from pipelines.run import Run
 from pipelines.sampling import Drawn, draw
 from zoo.core.family import CLASSED, Task
 from zoo.layers.pixels import pixels_of
@@ -48,7 +48,8 @@ def export_bundle(
         ExportError: a file cannot be made or disagrees with Keras; nothing was exported.
     """
     loaded = bundle.load(path)
-    data = datasets.load(dataclasses.replace(loaded.run, task=loaded.task), folder=loaded.path)
+    run = dataclasses.replace(loaded.run, task=loaded.task)
+    data = datasets.load(run, folder=loaded.path)
     if data.classes != loaded.classes and loaded.task in CLASSED:
         raise ValueError(
             f"'{path}' was trained on the classes {', '.join(loaded.classes)}; "
@@ -56,11 +57,11 @@ def export_bundle(
         )
     model = loaded.load_model()
     part: Part = "test" if len(data.parts["test"]) else "validation"
-    proof = _samples(loaded, data, model, part, PROOF_SAMPLES)
+    proof = samples(run, data, model, part, PROOF_SAMPLES)
     if proof is None:
         raise ValueError(f"'{path}' was trained without a test or a validation split, so there is nothing to prove on.")
-    calibration = _samples(loaded, data, model, "train", CALIBRATION_SAMPLES)
-    length = length or _usual_length(loaded, model, proof, calibration)
+    calibration = samples(run, data, model, "train", CALIBRATION_SAMPLES)
+    length = length or usual_length(run, model, proof, calibration)
     report = export(
         model,
         formats,
@@ -79,19 +80,19 @@ def export_bundle(
     return report
 
 
-def _samples(loaded: Bundle, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
-    """Examples of a part as the model takes them; of large logits no more than fit into memory."""
-    seed, available = loaded.run.seed, len(data.parts[part])
+def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
+    """Examples of a part as the model of a run takes them; of large logits no more than fit into memory."""
+    available, task = len(data.parts[part]), run.task or data.task
     if not available:
         return None
     if isinstance(data, ImageDataset):
-        shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=seed)
+        shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)
-    objective = objectives.find(loaded.task, data, loss=loaded.run.loss)
-    batches = data.evaluation_set(model, part, batch=loaded.run.batch)
-    completed = objective.complete(batches, seed=seed, training=False)
-    drawn = draw(completed, model, task=loaded.task, available=available, count=count, seed=seed)
-    return drawn and drawn.first(max(1, PROOF_NUMBERS // _numbers(model, loaded.task, drawn)))
+    objective = objectives.find(task, data, loss=run.loss)
+    batches = data.evaluation_set(model, part, batch=run.batch)
+    completed = objective.complete(batches, seed=run.seed, training=False)
+    drawn = draw(completed, model, task=task, available=available, count=count, seed=run.seed)
+    return drawn and drawn.first(max(1, PROOF_NUMBERS // _numbers(model, task, drawn)))
 
 
 def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
@@ -101,13 +102,12 @@ def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
     return sum(math.prod(length if size is None else size for size in shape[1:]) for shape in shapes)
 
 
-def _usual_length(loaded: Bundle, model: keras.Model, *drawn: Drawn | None) -> int | None:
+def usual_length(run: Run, model: keras.Model, *drawn: Drawn | None) -> int | None:
     """The length of the run's texts, else that of the longest, rounded up; None where the model's inputs have one."""
     if all(None not in tensor.shape[1:] for tensor in input_tensors(model).values()):
         return None
-    data = loaded.run.data
-    if isinstance(data, Texts) and data.length:
-        return data.length
+    if isinstance(run.data, Texts) and run.data.length:
+        return run.data.length
     found = [one.inputs for one in drawn if one]
     widest = max(values.shape[1] for inputs in found for values in inputs.values() if values.ndim > 1)
     masks = [values for inputs in found for name, values in inputs.items() if name.endswith(PADDING)]

@@ -103,6 +103,11 @@ class Journal:
             raise JournalError(f"The search's journal '{self._path}' cannot be written: {error}.") from error
         self.events.append(event)
 
+    def clear(self) -> None:
+        """Forget all events."""
+        os.truncate(self._path, 0)
+        self.events = []
+
 
 def _bytes(path: Path) -> bytes:
     try:

@@ -42,6 +42,9 @@ class Objective:
         return one > other if self.direction == "max" else one < other
 
 
+AUTO = Objective("auto", "max")  # the accuracy on the validation split where there is one, else the loss
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that decides which trials a search makes; written as JSON, gone on with from it.
@@ -56,11 +59,11 @@ class Plan:
 
     run: Run
     space: Space
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Objective, ...] = (AUTO,)  # a search settles which that is, once it knows the data
     oracle: OracleName = "bayesian"
     trials: int = 12
     seed: int = 0
-    max_epochs: int | None = None  # of Hyperband; those of the run's phases together if not given
+    max_epochs: int | None = None  # of Hyperband; those of the first trial's phases together if not given
     factor: int = 3  # of Hyperband
     quantize: str = "none"  # the TFLite file that is measured, as pipelines.export knows it
 
@@ -75,10 +78,10 @@ class Plan:
             )
         if len({each.name for each in self.objectives}) < len(self.objectives):
             raise ValueError(f"Plan(objectives={self.objectives}) names one twice.")
-        if type(self.trials) is not int or self.trials < 1:
-            raise ValueError(f"Plan(trials={self.trials!r}) must be a whole number of at least 1.")
-        if type(self.factor) is not int or self.factor < 2:
-            raise ValueError(f"Plan(factor={self.factor!r}) must be a whole number of at least 2.")
+        for name, least in (("trials", 1), ("factor", 2), ("seed", 0), ("max_epochs", 1)):
+            value = getattr(self, name)
+            if (type(value) is not int or value < least) and not (value is None and name == "max_epochs"):
+                raise ValueError(f"Plan({name}={value!r}) must be a whole number of at least {least}.")
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -87,8 +90,10 @@ class Plan:
 
     @property
     def most_epochs(self) -> int:
-        """The epochs that Hyperband gives its best trials."""
-        return self.max_epochs or sum(phase.epochs for phase in self.run.phases)
+        """The epochs that Hyperband gives its best trials: all of those of the run with the space's defaults."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return sum(phase.epochs for phase in self.space.run(self.run, self.space.defaults(self.run)).phases)
 
     def to_json(self) -> str:
         """The plan as JSON text."""

@@ -86,8 +86,8 @@ Horizon = Annotated[int | None, _option("Time steps predicted; 1 if not given.",
 Stride = Annotated[int | None, _option("Time steps from one window to the next; 1 if not given.", kind="series")]
 
 
-def data(given: Mapping[str, Any]) -> AnyData:
-    """The data of the one kind that has a source, from the options that are given.
+def data(given: Mapping[str, Any], *, command: str = "fit") -> AnyData:
+    """The data of the one kind that has a source, from the options that are given to a command.
 
     Raises:
         ValueError: no source or several, or an option of another kind.
@@ -96,8 +96,8 @@ def data(given: Mapping[str, Any]) -> AnyData:
     if len(chosen) != 1:
         got = f"; got {_named(chosen)}" if chosen else ""
         raise ValueError(
-            "zoo fit needs a model and --images, --texts, --tables or --series, one of them"
-            f"{got}: zoo fit mobilenet_v2 --images FOLDER."
+            f"zoo {command} needs a model and --images, --texts, --tables or --series, one of them"
+            f"{got}: zoo {command} mobilenet_v2 --images FOLDER."
         )
     ((kind, source),) = chosen.items()
     known = {name for each in KINDS.values() for name in _fields(each)}

@@ -134,15 +134,15 @@ def fit(
     data = options.data(given)
     if model is None:
         raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
-    weights = _usual_weights(model) if weights is None else (None if weights == "none" else weights)
+    weights = usual_weights(model) if weights is None else (None if weights == "none" else weights)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
-    phases = _phases(recipe, epochs, learning_rate, warmup)
+    phases = phases_of(recipe, epochs, learning_rate, warmup)
     run = Run(model, data, phases, output, weights=weights, **training.run_options(given))
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
         raise ValueError("--find-learning-rate and --learning-rate both say the peak rate. Give one of them.")
-    return _train_at_found_rate(run, lambda rate: _phases(recipe, epochs, rate, warmup), overwrite=overwrite)
+    return _train_at_found_rate(run, lambda rate: phases_of(recipe, epochs, rate, warmup), overwrite=overwrite)
 
 
 def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
@@ -262,7 +262,14 @@ def _again(run_file: Path, output: Path) -> Run:
     return dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
 
 
-def _phases(recipe: str, epochs: int | None, learning_rate: float | None, warmup: float | None = None):
+def phases_of(
+    recipe: str, epochs: int | None, learning_rate: float | None, warmup: float | None = None
+) -> tuple[Phase, ...]:
+    """The phases of a recipe, with what is given.
+
+    Raises:
+        ValueError: there is no such recipe, or a value is out of range.
+    """
     from dataclasses import replace
 
     if recipe not in RECIPES:
@@ -272,7 +279,7 @@ def _phases(recipe: str, epochs: int | None, learning_rate: float | None, warmup
     return phases if warmup is None else tuple(replace(phase, warmup=warmup) for phase in phases)
 
 
-def _usual_weights(model: str) -> str | None:
+def usual_weights(model: str) -> str | None:
     """The weights that come with the package, if the model has any."""
     from zoo.weights.curated import published
 

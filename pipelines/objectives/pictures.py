@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.files import replacing
+from pipelines.fonts import fonts, short
 
-_LONGEST_NAME = 18  # characters
+__all__ = ["figure", "fonts", "short"]
 
 
 @contextlib.contextmanager
@@ -36,17 +37,3 @@ def figure(path: Path, *, panels: int = 1, panel: tuple[float, float] = (4.0, 4.
         with replacing(path) as temporary:
             drawn.savefig(temporary, dpi=120)
         pyplot.close(drawn)
-
-
-def short(name: str) -> str:
-    """A name as there is room for it."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-
-
-def fonts() -> list[str]:
-    """Matplotlib's own font, then those of other scripts as far as this machine has them."""
-    from matplotlib import font_manager
-
-    installed = set(font_manager.get_font_names())
-    others = ("Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS", "Hiragino Sans")
-    return ["DejaVu Sans", *(name for name in others if name in installed)]

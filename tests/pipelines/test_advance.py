@@ -14,7 +14,7 @@ from pipelines.recipes import from_scratch
 from pipelines.run import Phase, Run
 from pipelines.train import advance, resume, train
 
-PHASES = (Phase(2, 1e-2, unfreeze=1), Phase(3, 1e-2, unfreeze="all", warmup=0.2))
+PHASES = (Phase(1, 1e-2, unfreeze=1), Phase(2, 1e-2, unfreeze="all", warmup=0.2))
 
 
 def run(out: Path, **changes) -> Run:
@@ -38,7 +38,7 @@ def undisturbed(tmp_path_factory):
 
 def test_epoch_by_epoch_it_becomes_what_it_becomes_at_once(undisturbed, tmp_path):
     whole = logged(undisturbed.path)
-    for epochs in (1, 2, 3, 3):  # within a phase, at its end, in the next, and where it is already
+    for epochs in (1, 2):  # a phase's end, and within the next
         history = advance(run(tmp_path / "run"), epochs=epochs)
         assert [line[:-1] for line in told(history)] == [line[:-1] for line in whole[:epochs]]
         assert not list((tmp_path / "run").glob("*.keras"))
@@ -50,19 +50,18 @@ def test_epoch_by_epoch_it_becomes_what_it_becomes_at_once(undisturbed, tmp_path
         np.testing.assert_array_equal(found, known)
 
 
-def test_to_its_end_then_it_is_only_concluded(undisturbed, tmp_path):
+def test_at_its_end_nothing_is_done_anew(undisturbed, tmp_path):
     assert told(advance(run(tmp_path / "run"))) == logged(undisturbed.path)
     last = Checkpoints(tmp_path / "run" / "checkpoints").numbers()[-1]
-    assert told(advance(run(tmp_path / "run"), epochs=99)) == logged(undisturbed.path)
-    assert Checkpoints(tmp_path / "run" / "checkpoints").numbers()[-1] == last  # nothing was done anew
-    assert resume(tmp_path / "run", progress=False).scores == undisturbed.scores
+    assert told(advance(run(tmp_path / "run"), epochs=2)) == logged(undisturbed.path)
+    assert Checkpoints(tmp_path / "run" / "checkpoints").numbers()[-1] == last
 
 
 def test_patience_counts_on(tmp_path):
     impatient = {"phases": (Phase(9, 1e-9),), "patience": 2}  # whose first epochs are as good as all others
     whole = train(run(tmp_path / "whole", **impatient), progress=False)
-    for epochs in range(1, 10):
-        advance(run(tmp_path / "run", **impatient), epochs=epochs)
+    assert len(logged(whole.path)) < 9
+    advance(run(tmp_path / "run", **impatient), epochs=len(logged(whole.path)) - 1)
     assert logged(resume(tmp_path / "run", progress=False).path) == logged(whole.path)
 
 
@@ -85,19 +84,14 @@ def test_what_else_lies_in_the_folder_is_left_alone(undisturbed, tmp_path):
             advance(run(tmp_path / "run"), epochs=wrong)
 
 
-def test_another_run_in_the_folder_is_told_of(tmp_path):
-    advance(run(tmp_path / "run"), epochs=1)
-    with pytest.raises(ValueError, match=r"its phases, seed are not this one's"):
-        advance(run(tmp_path / "run", phases=from_scratch(epochs=2), seed=4))
-    known = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert known["seed"] == 3
-    assert len(advance(run(tmp_path / "run", batch=16), epochs=2).epochs) == 2
-
-
-def test_what_a_search_keeps_there_stays(tmp_path):
+def test_another_run_in_the_folder_is_told_of_and_what_a_search_keeps_there_stays(tmp_path):
     (tmp_path / "run").mkdir()
     for name in ("job.json", "log.txt"):
         (tmp_path / "run" / name).write_text(name)
     advance(run(tmp_path / "run"), epochs=1)
     for name in ("job.json", "log.txt"):
         assert (tmp_path / "run" / name).read_text() == name
+    with pytest.raises(ValueError, match=r"its phases, seed are not this one's"):
+        advance(run(tmp_path / "run", phases=from_scratch(epochs=2), seed=4))
+    known = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert known["seed"] == 3

@@ -1,0 +1,161 @@
+"""A search from its plan to its best model, and on from where it stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines import interruption
+from pipelines.files import remove_partial
+from pipelines.interruption import Interrupted, Interruption
+from tuning import conclusion, conductor, place, plan, preflight, ranking, report, terms
+from tuning.carrier import Carrier
+from tuning.conclusion import Proof
+from tuning.conductor import Conductor
+from tuning.journal import Ended, Journal
+from tuning.plan import Plan
+from tuning.processes import Processes
+from tuning.terms import Clock, Terms
+from tuning.trial import FOLDER, Trial
+from tuning.watching import Board
+
+
+class SearchFailed(ValueError):
+    """No trial of a search came to a score; the message says why."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has come to, in how many seconds; `left` are the trials that its budget did not suffice for."""
+
+    folder: Path
+    best: Trial
+    front: tuple[Trial, ...]  # with several objectives: the trials that none is better than
+    trials: tuple[Trial, ...]
+    proof: Proof
+    seconds: float
+    left: int = 0
+
+
+def search(
+    given: Plan,
+    *,
+    folder: str | Path,
+    parallel: int = 1,
+    budget: float | None = None,
+    memory: int | None = None,
+    trial_seconds: float | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Found:
+    """Carry out a search: its trials, then the best one's bundle in `folder`/best.
+
+    `parallel` is the number of trials at a time, `budget` seconds for all of them, `memory` bytes and `trial_seconds`
+    seconds for each. Whenever the process dies, `resume` goes on to the same trials.
+
+    Raises:
+        FileExistsError: the folder holds something already, and `overwrite` is not set.
+        ValueError, FileNotFoundError: the plan, the data or the model cannot be had as described.
+        SearchFailed: the first trials all failed.
+        Interrupted: Ctrl-C or SIGTERM came; what is done is saved.
+        JournalError: another process searches there, or nothing can be written.
+    """
+    folder = Path(folder)
+    granted = Terms(parallel, budget, memory, trial_seconds)
+    place.check_room(folder, overwrite=overwrite)
+    given.space.check(given.run)
+    with interruption.watched() as asked, Processes() as processes:
+        given = _examine(given, processes, asked)
+        place.check_writable(folder)
+        with Journal(folder) as journal:
+            place.prepare(folder, given, journal)
+            return _go_on(given, folder, journal, granted, processes, asked, progress=progress)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    parallel: int | None = None,
+    budget: float | None = None,
+    memory: int | None = None,
+    trial_seconds: float | None = None,
+    progress: bool = True,
+) -> Found:
+    """Go on with the search in a folder, on the terms that it had but for those that are given.
+
+    No trial that ended runs again; those that ran go on from their checkpoints. A `budget` counts from now on; without
+    one there is what is left of the one before. Of a search that was done, what it had come to.
+
+    Raises:
+        FileNotFoundError: no search began there.
+        ValueError: it cannot be read, or its space or keras-tuner have changed since.
+        SearchFailed, Interrupted, JournalError: as `search`.
+    """
+    folder = Path(folder)
+    known = plan.load(folder)
+    changed = terms.load(folder).changed(
+        parallel=parallel, budget=budget, memory=memory, trial_seconds=trial_seconds
+    )  # fmt: skip
+    with interruption.watched() as asked, Journal(folder) as journal, Processes() as processes:
+        ended = sum(isinstance(event, Ended) for event in journal.events)
+        if ended < known.trials:
+            _examine(known, processes, asked)
+        return _go_on(known, folder, journal, changed, processes, asked, progress=progress)
+
+
+def _examine(given: Plan, processes: Processes, asked: Interruption) -> Plan:
+    """The plan as it can be carried out; one that no trial could carry out is refused."""
+    conductor.oracles()  # while the server of the processes imports what it needs
+    model = preflight.shares_model(given)
+    known = preflight.examine(given.run, processes.server, model=model, check=lambda: _leave_if(asked))
+    return preflight.settled(given, known)
+
+
+def _leave_if(asked: Interruption) -> None:
+    if asked.asked is not None:
+        raise Interrupted(asked.asked)
+
+
+def _go_on(
+    given: Plan,
+    folder: Path,
+    journal: Journal,
+    granted: Terms,
+    processes: Processes,
+    asked: Interruption,
+    *,
+    progress: bool,
+) -> Found:
+    """The trials that are left, then what stays of them; all that was learned by then stays if this is interrupted."""
+    remove_partial(folder)
+    clock = Clock(granted, folder)
+    limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
+    try:
+        with Board(given, folder, clock, progress=progress) as board:
+            going = Conductor(given, folder, journal, clock, board, asked)
+            carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
+            going.run(carrier)
+        trials = going.trials
+        best = ranking.best(trials, given)
+        if best is None:
+            raise SearchFailed(_nothing(trials, folder))
+        conclusion.write_best(folder, given, best)
+        proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
+    finally:
+        clock.write()
+        report.write(folder)
+    front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
+    return Found(folder, best, front, tuple(trials), proof, clock.spent, going.left)
+
+
+def _nothing(trials: list[Trial], folder: Path) -> str:
+    """Why there is no best trial."""
+    reasons = Counter(trial.result.reason for trial in trials if trial.result is not None)
+    if not reasons:
+        return f"The budget was over before the first trial was. Go on: zoo tune --resume {folder} --budget 30m."
+    told = "\n".join(
+        f"  {reason} ({count} trials)" if count > 1 else f"  {reason}" for reason, count in reasons.items()
+    )
+    logs = f"What they printed is in {folder / FOLDER}/*/log.txt."
+    return f"All of the first {reasons.total()} trials failed:\n{told}\n{logs} Go on: zoo tune --resume {folder}."
