@@ -30,8 +30,8 @@ def answers(model: keras.Model, inputs, *, training: bool = True) -> tuple[list[
     return once, keras.tree.flatten(again), len(between) + len(found.inputs)
 
 
-def check(model: keras.Model, inputs, *, tensors: int) -> None:
-    once, again, count = answers(model, inputs)
+def check(model: keras.Model, inputs, *, tensors: int, training: bool = True) -> None:
+    once, again, count = answers(model, inputs, training=training)
     assert count == tensors
     for one, other in zip(once, again, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-5, atol=1e-6)
@@ -68,17 +68,15 @@ def test_auxiliary_heads_are_answered_too(unfreeze):
 
 
 def test_a_text_model_hands_its_mask_on():
-    model = zoo.create(
-        "bert_tiny", task="classify", classes=2, width=8, depth=2, heads=2, mlp_width=8, vocabulary=30, dropout=0.0
-    )
+    model = zoo.create("bert_tiny", task="classify", classes=2, width=8, depth=2, heads=2, mlp_width=8, vocabulary=30)
     random = np.random.default_rng(0)
     mask = (np.arange(9) < [[9], [4]]).astype("int32")
     inputs = {"token_ids": random.integers(1, 30, (2, 9)) * mask, "padding_mask": mask, "segment_ids": 0 * mask}
     inputs = {name: tf.constant(inputs[name], tf.int32) for name in model.input}
-    check(frozen(model, 1), inputs, tensors=1)  # the class token, pooled or not: (B, D)
+    check(frozen(model, 1), inputs, tensors=1, training=False)  # the class token, pooled or not: (B, D)
     frozen(model, 2)
     assert "padding_mask" in cut(model).inputs  # what learns attends to it
-    check(model, inputs, tensors=1 + len(cut(model).inputs))
+    check(model, inputs, tensors=1 + len(cut(model).inputs), training=False)
 
 
 def test_chance_and_statistics_are_not_cut_off():
