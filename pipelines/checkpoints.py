@@ -88,6 +88,11 @@ class Checkpoints:
             shutil.rmtree(self._path(old), ignore_errors=True)
         return final
 
+    def thin_out(self) -> None:
+        """Remove all but the newest: enough to conclude a run or go on with it, where many runs lie side by side."""
+        for old in self.numbers()[:-1]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+
     def numbers(self) -> list[int]:
         """The numbers of the checkpoints that there are, ascending."""
         found = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))

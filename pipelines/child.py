@@ -1,7 +1,8 @@
-"""Runs a module of ours as a process of its own, where a crash of native code ends nothing else."""
+"""Runs a module of ours as a process of its own, where a crash of native code ends nothing else, or in this one."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -24,11 +25,14 @@ class Ending:
         return f"{how}; it printed:\n{self.output[-TAIL:].strip() or '(nothing)'}"
 
 
-def run(module: str, directory: Path) -> Ending:
-    """Runs `python -m module directory` to its end.
+def run(module: str, directory: Path, *, apart: bool = True) -> Ending:
+    """Has a module do its work in a directory: as `python -m module directory`, or here if it need not be `apart`.
 
-    It finds the modules that this process finds. It gets no GPU: this process holds the memory of all of them.
+    The process finds the modules that this one finds. It gets no GPU: this one holds the memory of all of them.
     """
+    if not apart:
+        importlib.import_module(module).run(directory)
+        return Ending(0, "")
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),

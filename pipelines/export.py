@@ -111,6 +111,7 @@ def export(
     steps: int = 0,
     files: Mapping[str, str] | None = None,
     tolerance: Tolerance | None = None,
+    apart: bool = True,
 ) -> ExportReport:
     """Writes a model as SavedModel and TFLite files that answer as Keras does, and export.json about them.
 
@@ -131,6 +132,8 @@ def export(
     With `steps`, a language model is also exported as what writes text token by token and keeps so many tokens: the
     signature "step" and FORMAT_step.tflite (not of int8), and where there is an encoder "encoder" and
     FORMAT_encoder.tflite; `pipelines.exported_steps.Writer` runs them. What they write must be what Keras writes.
+
+    The converter, which may end its process, has one of its own; not with `apart=False`, in a process that may end.
 
     All or nothing: either all `formats` (`usual_formats` if none is named) are there at the end, or none of them. Files
     that an earlier export made of the same model, on the same test samples, stay; those of another model are removed.
@@ -178,10 +181,12 @@ def export(
         expected=expected,
         tolerance=tolerance or Tolerance(),
     )
-    return _exported(proof, formats, Path(out), calibration)
+    return _exported(proof, formats, Path(out), calibration, apart=apart)
 
 
-def _exported(proof: Proof, formats: Sequence[Format], out: Path, calibration: Samples | None) -> ExportReport:
+def _exported(
+    proof: Proof, formats: Sequence[Format], out: Path, calibration: Samples | None, *, apart: bool
+) -> ExportReport:
     """The report of files that passed, each under its name.
 
     Raises:
@@ -202,7 +207,7 @@ def _exported(proof: Proof, formats: Sequence[Format], out: Path, calibration: S
     )
     with workspace_in(out) as workspace:
         try:
-            failures = _convert(proof, formats, workspace, calibration=calibration)
+            failures = _convert(proof, formats, workspace, calibration=calibration, apart=apart)
             made = _checked(proof, formats, workspace, failures)
         except ExportError:
             publish(report.to_json(), others, made=(), out=out, workspace=workspace)
@@ -214,7 +219,7 @@ def _exported(proof: Proof, formats: Sequence[Format], out: Path, calibration: S
 
 
 def _convert(
-    proof: Proof, formats: Sequence[Format], workspace: Path, *, calibration: Samples | None
+    proof: Proof, formats: Sequence[Format], workspace: Path, *, calibration: Samples | None, apart: bool
 ) -> dict[str, str]:
     """Makes all files in the workspace; what went wrong, by format."""
     interface = proof.interface
@@ -230,7 +235,7 @@ def _convert(
         files=interface.files,
         steps=interface.steps,
     ).write(workspace)
-    ending = child.run("pipelines.convert", workspace)
+    ending = child.run("pipelines.convert", workspace, apart=apart)
     outcomes = convert.outcomes(workspace)
     failures = {form: error for form, error in outcomes.items() if error}
     if ending.code:

@@ -58,6 +58,7 @@ def test_the_wheel_holds_every_module_and_no_test(wheel):
 @pytest.mark.parametrize(
     "name",
     [
+        "tuning/report.html.jinja",
         "zoo/catalog.json",
         "zoo/weights/bundled/LICENSE.torchvision",
         "zoo/weights/bundled/README.md",

@@ -41,7 +41,7 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, ranges: Sequence[Single], values: Sequence[Any], *, cases: Sequence[Case] = ()) -> Axis:
-        """The axis of the ranges of a name, on which the values of the trials lie too; without ranges, of them alone."""
+        """The axis of the ranges of a name, with the values of the trials on it too; without ranges, of them alone."""
         numbers = [each for each in ranges if isinstance(each, Int | Float)]
         seen = [value for value in values if _is_number(value)]
         is_number = len(numbers) == len(ranges) if ranges else len(set(seen)) > 2
@@ -76,7 +76,7 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places and what is written there."""
         if self.options is not None:
-            every = math.ceil(len(self.options) / _TICKS)
+            every = max(1, math.ceil(len(self.options) / _TICKS))
             return [(self.place(each), text(each)) for each in self.options[::every]]
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -105,7 +105,7 @@ def axes(space: Space, trials: Iterable[Mapping[str, Any]]) -> list[Axis]:
 def _asked(space: Space) -> Iterator[tuple[str, Single, Mapping[str, Any]]]:
     """All ranges and when they are asked; by what they say alone, where a model of the space is no longer there."""
     try:
-        yield from ((asked.name, asked.range, asked.when) for asked in space.asked())
+        yield from ((asked.name, asked.range, asked.needed) for asked in space.asked())
     except ValueError:
         yield from ((name, each, each.when) for name, given in space.ranges.items() for each in singles(given))
 
@@ -118,7 +118,9 @@ def _range(given: Single) -> str:
 
 
 def _condition(when: Mapping[str, Sequence[Any]]) -> str:
-    return " and ".join(f"{name} is {' or '.join(map(text, values))}" for name, values in when.items())
+    """What a range hangs on, in words; of a name with several cases a key says which one, which the values tell too."""
+    found = {key.partition("#")[0]: values for key, values in when.items() if values}
+    return " and ".join(f"{name} is {' or '.join(map(text, values))}" for name, values in found.items())
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

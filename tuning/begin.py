@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,14 @@ from pipelines.data import AnyData, Images, Series, Tables, Texts
 from pipelines.run import Run
 from tuning import spaces
 from tuning.plan import AUTO, Objective, Plan
+from tuning.ranges import singles
 from tuning.space import Space
-from zoo.core.naming import nearest
 
-SPACES: Mapping[str, tuple[type[AnyData], Callable[..., Space]]] = {
-    "transfer_images": (Images, spaces.transfer_images),
-    "from_scratch_images": (Images, spaces.from_scratch_images),
-    "mobile": (Images, spaces.mobile),
-    "transfer_text": (Texts, spaces.transfer_text),
-    "tables": (Tables, spaces.tables),
-    "series": (Series, spaces.series),
-}
 _FILES = (".json", ".yaml", ".yml")
+_FOR: Mapping[str, type[AnyData]] = {
+    "transfer_images": Images, "from_scratch_images": Images, "mobile": Images, "transfer_text": Texts,
+    "from_scratch_text": Texts, "tables": Tables, "series": Series,
+}  # fmt: skip
 _OF_SEARCH = (
     "space", "oracle", "trials", "objectives", "seed", "max_epochs", "factor", "quantize", "budget", "parallel",
     "memory", "trial_time", "output", "overwrite", "run_file", "epochs",
@@ -55,75 +51,83 @@ def _from_file(given: Mapping[str, Any]) -> tuple[Run, Space]:
         raise ValueError(f"--run says all that trials share, and --{other[0].replace('_', '-')} too. Leave one out.")
     run = Run.from_json(given["run_file"].read_text(encoding="utf-8"))
     run = dataclasses.replace(run, seed=given.get("seed", run.seed))
-    return run, _space(given, type(run.data), run.model, pretrained=run.weights is not None or run.is_checkpoint)
+    return run, _around(run, given)
 
 
 def _from_options(given: Mapping[str, Any]) -> tuple[Run, Space]:
     data, model = data_options.data(given, command="tune"), given.get("model")
-    space = _space(given, type(data), model, pretrained=_is_pretrained(given, model))
-    if model is None:
-        model = _first(space)
-    pretrained = _is_pretrained(given, model)
-    weights = given.get("weights", usual_weights(model))
-    recipe = training_options.recipe(given.get("recipe"), pretrained=pretrained, taught=False)
-    run = Run(
-        model,
-        data,
-        phases_of(recipe, given.get("epochs"), None),
-        Path(),
-        weights=None if weights == "none" else weights,
-        **training_options.run_options(given),
-    )
-    return run, space
-
-
-def _is_pretrained(given: Mapping[str, Any], model: str | None) -> bool:
-    if given.get("weights") == "none":
-        return False
-    return "weights" in given or model is None or "/" in model or usual_weights(model) is not None
-
-
-def _space(given: Mapping[str, Any], kind: type[AnyData], model: str | None, *, pretrained: bool) -> Space:
-    """The space that is named, or the usual one of such data."""
-    name = given.get("space") or _usual(kind, pretrained=pretrained)
+    if model is not None:
+        run = _run(given, data, model)
+        return run, _around(run, given)
+    name = given.get("space") or _usual(data, pretrained=isinstance(data, Images))
     if name.endswith(_FILES):
-        return _completed(Space.from_file(name), given, model)
-    if name not in SPACES:
+        space = _own(name, given)
+        if "model" not in space.ranges:
+            raise ValueError(f"There is no model: zoo tune MODEL ..., or a range 'model' in {name}.")
+    else:
+        _check_kind(name, data)
+        space = spaces.find(name)(epochs=given.get("epochs"))
+    run = _run(given, data, singles(space.ranges["model"])[0].at(0.0))
+    return run, spaces.suited(space, run) if name in spaces.SPACES else space
+
+
+def _run(given: Mapping[str, Any], data: AnyData, model: str) -> Run:
+    """What all trials share of a model on data, as zoo fit has it where nothing else is asked."""
+    weights = given.get("weights", usual_weights(model))
+    weights = None if weights == "none" else weights
+    pretrained = bool(weights or "/" in model)
+    phases = phases_of(
+        training_options.recipe(given.get("recipe"), pretrained=pretrained, taught=False), given.get("epochs"), None
+    )
+    return Run(model, data, phases, Path(), weights=weights, **training_options.run_options(given))
+
+
+def _around(run: Run, given: Mapping[str, Any]) -> Space:
+    """The space that is asked for, or the usual one, with the model of a run."""
+    name = given.get("space") or _usual(run.data, pretrained=run.weights is not None or run.is_checkpoint)
+    if not name.endswith(_FILES):
+        _check_kind(name, run.data)
+        return spaces.of_run(name, run, epochs=given.get("epochs"))
+    space = _own(name, given)
+    if "model" in space.ranges:
+        raise ValueError(f"The model is {run.model!r}, and {name} has a range 'model'. Leave one out.")
+    return space
+
+
+def _usual(data: AnyData, *, pretrained: bool) -> str:
+    """The ready-made space for data of a kind."""
+    names = {
+        Images: ("from_scratch_images", "transfer_images"),
+        Texts: ("from_scratch_text", "transfer_text"),
+        Tables: ("tables", "tables"),
+        Series: ("series", "series"),
+    }
+    return names[type(data)][pretrained]
+
+
+def _check_kind(name: str, data: AnyData) -> None:
+    """Refuse a ready-made space for other data.
+
+    Raises:
+        ValueError: it is, or there is none of this name.
+    """
+    spaces.find(name)
+    if not isinstance(data, _FOR[name]):
+        able = ", ".join(each for each, kind in _FOR.items() if isinstance(data, kind))
         raise ValueError(
-            f"No space {name!r}.{nearest(name, SPACES)} Spaces: {', '.join(SPACES)}, or a file of one: mine.yaml."
+            f"The space {name!r} is for {_FOR[name].__name__.lower()}. For {type(data).__name__.lower()}: {able}."
         )
-    takes, make = SPACES[name]
-    if takes is not kind:
-        able = ", ".join(each for each, (data, _) in SPACES.items() if data is kind)
-        raise ValueError(f"The space {name!r} is for {takes.__name__.lower()}; for {kind.__name__.lower()}: {able}.")
-    options: dict[str, Any] = {"models": (model,)} if model else {}
-    if "epochs" in given:
-        options["epochs"] = given["epochs"]
-    return make(**options)
 
 
-def _usual(kind: type[AnyData], *, pretrained: bool) -> str:
-    if kind is Images:
-        return "transfer_images" if pretrained else "from_scratch_images"
-    return next(name for name, (data, _) in SPACES.items() if data is kind)
+def _own(name: str, given: Mapping[str, Any]) -> Space:
+    """The space in a file of the user's, whose recipes have the epochs that are given.
 
-
-def _completed(space: Space, given: Mapping[str, Any], model: str | None) -> Space:
-    """A space of the user's own, with what is given beside it."""
-    if model is not None and "model" in space.ranges:
-        raise ValueError(f"The model is given as {model!r}, and searched by {given['space']}. Leave one out.")
-    if model is None and "model" not in space.ranges:
-        raise ValueError(
-            f"There is no model: name one, zoo tune MODEL ..., or have a range 'model' in {given['space']}."
-        )
+    Raises:
+        ValueError: the epochs are searched.
+    """
+    space = Space.from_file(name)
     if "epochs" not in given or "recipe" not in space.ranges:
         return space
     if "recipe.epochs" in space.ranges:
-        raise ValueError(f"--epochs is searched by {given['space']}. Leave one out.")
-    return space | Space({"recipe": space.ranges["recipe"], "recipe.epochs": given["epochs"]})
-
-
-def _first(space: Space) -> str:
-    """The first model of a space."""
-    found = space.hyperparameters()
-    return found.values["model"]
+        raise ValueError(f"--epochs is given, and {name} has a range 'recipe.epochs'. Leave one out.")
+    return Space({**space.ranges, "recipe.epochs": given["epochs"]})

@@ -10,6 +10,7 @@ import typer
 
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
+from pipelines.commands.terminal import import_tensorflow
 from tuning import terms
 
 _SHARED = "What all trials share"
@@ -160,6 +161,7 @@ def _begun(given: Mapping[str, Any], granted: Mapping[str, Any], folder: Path, *
     from tuning import begin, place
 
     place.check_room(folder, overwrite=overwrite)
+    import_tensorflow()  # which spaces do too, with all that it says
     plan = begin.plan(given, out=folder)
     from tuning import told
     from tuning.search import search

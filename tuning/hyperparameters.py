@@ -23,11 +23,12 @@ from tuning.space import OF_HYPERBAND, Asked, Space, holds
 def declare(found: keras_tuner.HyperParameters, space: Space, base: Run | None = None) -> None:
     """Tell keras-tuner of all ranges of a space; those that it knows stay."""
     asked = space.asked()
-    ranges = {each.name: each.range for each in asked if each.name == each.key}
+    ranges = {each.key: each.range for each in asked}
     for each in asked:
         # Not by conditional_scope, in which one range can hang on another one, but not on two.
         needed = [
-            Parent(parent, [encode(ranges[parent], value) for value in values]) for parent, values in each.when.items()
+            Parent(parent, [encode(ranges[parent], value) for value in values])
+            for parent, values in each.needed.items()
         ]
         found.merge([_hyperparameter(each, space.usual(each, base), needed)], overwrite=False)
 
@@ -47,16 +48,11 @@ def encode(given: Single, value: Any) -> Any:
 
 def decoded(space: Space, codes: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a trial by their names, from keras-tuner's; what Hyperband adds stays as it is."""
+    by_key: dict[str, Any] = {}
     found = {}
     for each in space.asked():
-        if each.key in codes and holds(each.when, found):
-            code = codes[each.key]
-            points = None if each.range.points is None else _codes(each.range)
-            found[each.name] = (
-                _bounded(each.range, code)
-                if points is None
-                else next(value for known, value in points if known == code)
-            )
+        if each.key in codes and holds(each.needed, by_key):
+            by_key[each.key] = found[each.name] = _decode(each.range, codes[each.key])
     return found | {name: value for name, value in codes.items() if name.startswith(OF_HYPERBAND)}
 
 
@@ -66,17 +62,18 @@ def encoded(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: they are no point of the space: one is missing, too much or out of its range.
     """
-    values = {name: frozen(value) for name, value in values.items()}
-    found = {}
+    by_key: dict[str, Any] = {}
+    found = {name: value for name, value in values.items() if name.startswith(OF_HYPERBAND)}
+    left = {name: frozen(value) for name, value in values.items() if name not in found}
     for each in space.asked():
-        if holds(each.when, values):
-            if each.name not in values:
-                raise ValueError(f"{each.name!r} has no value in {values}.")
-            found[each.key] = encode(each.range, values[each.name])
-    left = [name for name in values if not name.startswith(OF_HYPERBAND) and name not in decoded(space, found)]
+        if holds(each.needed, by_key):
+            if each.name not in left:
+                raise ValueError(f"{each.name!r} has no value in {dict(values)}.")
+            by_key[each.key] = left.pop(each.name)
+            found[each.key] = encode(each.range, by_key[each.key])
     if left:
-        raise ValueError(f"{left[0]!r} is not asked with the other values of {values}.")
-    return found | {name: value for name, value in values.items() if name.startswith(OF_HYPERBAND)}
+        raise ValueError(f"{next(iter(left))!r} is not asked with the other values of {dict(values)}.")
+    return found
 
 
 def bounded(space: Space, codes: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +83,12 @@ def bounded(space: Space, codes: Mapping[str, Any]) -> dict[str, Any]:
         key: _bounded(ranges[key], code) if key in ranges and ranges[key].points is None else code
         for key, code in codes.items()
     }
+
+
+def _decode(given: Single, code: Any) -> Any:
+    if given.points is None:
+        return _bounded(given, code)
+    return next(point for known, point in _codes(given) if known == code)
 
 
 def _bounded(given: Single, code: Any) -> Any:

@@ -15,15 +15,15 @@ import numpy as np
 
 from tuning.axes import Axis
 from tuning.plan import Objective
-from tuning.space import OF_HYPERBAND, Space, holds
+from tuning.space import OF_HYPERBAND, Space
 from tuning.trial import Trial
 
 FEWEST = 8  # completed trials with a score, under which nothing is told
 EPOCHS = "epochs given"  # those of Hyperband: a trial that had more is better for it
-_DRAWN = 400  # points of the space
-_BACKGROUND = 128  # of them, over which a mean effect is taken
-_GRID = 17  # values of an axis
-_TREES = 200
+_DRAWN = 300  # points of the space
+_BACKGROUND = 64  # of them, over which a mean effect is taken
+_GRID = 13  # values of an axis
+_TREES = 120
 _EPOCHS = f"{OF_HYPERBAND}epochs"
 
 
@@ -64,9 +64,10 @@ class Importance:
             return self.silent
         if not self.told:
             return f"From these {self.trials} trials nothing can be told of one that is left out: not of what matters."
-        strength = "is" if self.reliable else "is only"
-        share = f"{self.explained:.0%} of the differences between trials that are left out {strength} explained"
-        return f"Of {self.trials} trials; {share}." + ("" if self.reliable else " More trials may change the order.")
+        share = f"{self.explained:.0%} of the differences between trials that are left out"
+        if self.reliable:
+            return f"Of {self.trials} trials. The forest behind it explains {share}."
+        return f"Of {self.trials} trials, too few to rely on: the forest behind it explains only {share}."
 
 
 def importance(
@@ -82,33 +83,25 @@ def importance(
     from sklearn.ensemble import RandomForestRegressor
 
     places, active = _places(tried, axes)
-    drawn, asked = _places(points, axes)
+    whole, asked = _places(points, axes)
     forest = RandomForestRegressor(_TREES, oob_score=True, random_state=0, max_features=max(1, len(axes) * 2 // 3))
     forest.fit(_filled(places, active), _ranks(scores))
-    drawn = _filled(drawn, asked)
-    variance = max(forest.predict(drawn).var(), 1e-12)
-    shares = []
-    for index, axis in enumerate(axes):
-        alone, total = np.minimum(_variances(forest, drawn, asked[:, index], index) / variance, 1.0)
-        shares.append(Share(axis.name, float(alone), float(total), int(active[:, index].sum())))
+    whole = _filled(whole, asked)
+    effects = _effects(forest, whole, asked)
+    tried_in = active.sum(axis=0)
+    shares = [Share(axis.name, *effects[place], int(tried_in[place])) for place, axis in enumerate(axes)]
     shares.sort(key=lambda share: -share.total)
     return Importance(objective, tuple(shares), float(forest.oob_score_), len(scored))
 
 
 def drawn(space: Space) -> list[dict[str, Any]]:
-    """Points of a whole space; what is asked there is found out once, which `Space.draw` does for each point.
+    """Points of a whole space.
 
     Raises:
         ValueError: a model or a recipe of the space is no longer there.
     """
-    generator, asked, points = random.Random(0), space.asked(), []
-    for _ in range(_DRAWN):
-        values: dict[str, Any] = {}
-        for each in asked:
-            if holds(each.when, values):
-                values[each.name] = each.range.at(generator.random())
-        points.append(values)
-    return points
+    generator = random.Random(0)
+    return [space.draw(generator) for _ in range(_DRAWN)]
 
 
 def _silent(scores: np.ndarray, axes: Sequence[Axis]) -> str:
@@ -168,22 +161,45 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return middle[place] / max(1, len(scores) - 1)
 
 
-def _variances(forest: Any, drawn: np.ndarray, active: np.ndarray, index: int) -> np.ndarray:
-    """Of one axis: the variance of its mean effect, and Jansen's estimate of its total effect, where it is active.
+def _effects(forest: Any, drawn: np.ndarray, asked: np.ndarray) -> list[tuple[float, float]]:
+    """Of each axis, as shares of the variance: that of its mean effect, and Jansen's estimate of its total effect.
 
-    https://doi.org/10.1016/S0010-4655(98)00154-4
+    Both are over the points where it is asked. https://doi.org/10.1016/S0010-4655(98)00154-4
     """
-    rows = drawn[active]
-    if not len(rows):
-        return np.zeros(2)
+    changed = [_changed(drawn[own], place) for place, own in enumerate(asked.T)]
+    parts = [drawn, *(part for each in changed for part in (each.other, each.grid))]
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    before, *after = np.split(forest.predict(np.concatenate(parts)), ends)  # at once: each call costs what many rows do
+    variance = max(before.var(), 1e-12)
+    found = []
+    for own, each, other, grid in zip(asked.T, changed, after[::2], after[1::2], strict=True):
+        if not own.any():
+            found.append((0.0, 0.0))
+            continue
+        total = ((before[own] - other) ** 2).mean() / 2
+        effect = grid.reshape(len(each.weights), -1).mean(axis=1)
+        alone = each.weights @ (effect - each.weights @ effect) ** 2
+        shares = np.array([alone, max(total, alone)]) * own.mean() / variance
+        found.append((float(min(shares[0], 1)), float(min(shares[1], 1))))
+    return found
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """Points with other values of one axis: each of another point, and each of a few values at all of some points."""
+
+    other: np.ndarray
+    grid: np.ndarray  # (values x points, axes)
+    weights: np.ndarray  # of the values
+
+
+def _changed(rows: np.ndarray, place: int) -> _Changed:
     other = rows.copy()
-    other[:, index] = np.random.default_rng(index).permutation(rows[:, index])
-    before, after = np.split(forest.predict(np.concatenate([rows, other])), 2)
-    total = ((before - after) ** 2).mean() / 2
-    values = np.unique(np.quantile(rows[:, index], np.linspace(0, 1, _GRID), method="nearest"))
-    weights = np.bincount(np.abs(values - rows[:, index, None]).argmin(axis=1), minlength=len(values)) / len(rows)
+    if not len(rows):
+        return _Changed(other, other, np.ones(0))
+    other[:, place] = np.random.default_rng(place).permutation(rows[:, place])
+    values = np.unique(np.quantile(rows[:, place], np.linspace(0, 1, _GRID), method="nearest"))
+    weights = np.bincount(np.abs(values - rows[:, place, None]).argmin(axis=1), minlength=len(values)) / len(rows)
     grid = np.repeat(rows[None, :_BACKGROUND], len(values), axis=0)
-    grid[:, :, index] = values[:, None]
-    effect = forest.predict(grid.reshape(-1, rows.shape[1])).reshape(grid.shape[:2]).mean(axis=1)
-    alone = weights @ (effect - weights @ effect) ** 2
-    return np.array([alone, max(total, alone)]) * active.mean()
+    grid[:, :, place] = values[:, None]
+    return _Changed(other, grid.reshape(-1, rows.shape[1]), weights)

@@ -47,6 +47,7 @@ def measured(fitted: Fitted, job: Job) -> dict[str, float]:
             calibration=calibration.inputs if calibration else None,
             length=usual_length(run, model, proof, calibration),
             files=data.files(),
+            apart=False,
         )
         path = folder / report.rows[0].file
         one = {name: values[0] for name, values in fit_length(proof.inputs, report.lengths).items()}

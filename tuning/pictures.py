@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pipelines.fonts import fonts, short
 from tuning.axes import Axis, short_names
 from tuning.plan import Objective
 from tuning.standing import Standing
+from tuning.trial import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +29,7 @@ _NAMES = dict(
 )
 _POINTS = 120  # of a curve
 _BELOW = -0.13  # the place of what was not used, or did not end well
+_CROWDS = ((60, (1.3, 0.85)), (200, (0.8, 0.6)), (math.inf, (0.6, 0.35)))  # width and opacity by the number of lines
 _WIDE = 30  # between the smallest number and the largest: from here on an axis is logarithmic
 
 
@@ -57,7 +60,7 @@ def _drawing(width: float, height: float, *, panels: int = 1) -> Iterator[Drawin
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style = {
+    style: Any = {
         "text.parse_math": False, "font.family": fonts(), "svg.fonttype": "none", "font.size": 9, "text.color": _INK,
         "axes.edgecolor": _LINE, "axes.labelcolor": _MUTED, "xtick.color": _MUTED, "ytick.color": _MUTED,
         "axes.spines.top": False, "axes.spines.right": False, "grid.color": _LINE, "axes.axisbelow": True,
@@ -71,13 +74,14 @@ def _drawing(width: float, height: float, *, panels: int = 1) -> Iterator[Drawin
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=none)
         pyplot.close(figure)
-        drawing.svg.append(_themed(text.getvalue()))
+        drawing.svg.append(_themed(text.getvalue(), width=width))
 
 
-def _themed(svg: str) -> str:
-    """The `<svg>` alone, with the names of the page's colors."""
+def _themed(svg: str, *, width: float) -> str:
+    """The `<svg>` alone, with the names of the page's colors; so wide at least that its text can be read."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"| version="[^"]*"| (width|height)="[\d.]+pt"(?=[^<]*viewBox)', "", svg, count=6)
+    svg = svg.replace("<svg", f'<svg style="min-width: {width * 75:.0f}px"', 1)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     for color, name in _NAMES.items():
         svg = svg.replace(color, f"var(--{name})")
@@ -97,35 +101,40 @@ def parallel(standing: Standing, names: Mapping[str, int]) -> str:
     """
     objective = standing.plan.objectives[0]
     scored = [trial.result.scores[objective.name] for trial in standing.ranked if trial.result]
-    last = Axis(objective.name, None, min(scored), max(scored), _is_wide(scored)) if scored else Axis(objective.name)
+    last = (
+        Axis(objective.name, None, min(scored), max(scored), _is_wide(scored)) if scored else Axis(objective.name, ())
+    )
     columns = [*standing.varied, last]
-    of, better = shares(standing), sorted(standing.ranked, key=standing.ranked.index, reverse=True)
-    with _drawing(max(8.0, 1.35 * len(columns)), 4.3) as drawing:
+    of = shares(standing)
+    with _drawing(max(9.0, 1.35 * len(columns)), 4.3) as drawing:
         (axes,) = drawing.axes
         generator = np.random.default_rng(0)
-        for trial in [*standing.failed, *better]:
+        for trial in [*standing.failed, *reversed(standing.ranked)]:
             heights = [
                 axis.place(trial.values[axis.name]) if axis.name in trial.values else _BELOW for axis in columns[:-1]
             ]
             score = standing.score(trial, objective) if trial.id in of else None
             heights.append(_BELOW if score is None else last.place(score))
             heights = [each + generator.uniform(-0.012, 0.012) for each in heights]  # so that equal ones are seen
-            look = _look(of.get(trial.id), best=trial is standing.best, many=len(standing.trials))
+            look = _look(standing, trial, of, many=len(standing.trials))
             axes.plot(heights, gid=f"parallel-{names[trial.id]}", **look)
-        _columns(axes, columns, good=bool(scored) and objective.direction == "max")
+        _columns(axes, columns, arrow="↑" if objective.direction == "max" else "↓")
     return str(drawing)
 
 
-def _look(share: float | None, *, best: bool, many: int) -> dict[str, Any]:
-    """How the line of a trial is drawn; None is the share of one that failed."""
-    if share is None:
-        return {"color": _BAD, "linewidth": 0.8, "alpha": 0.6, "linestyle": (0, (3, 2))}
-    if best:
+def _look(standing: Standing, trial: Trial, of: Mapping[str, float], *, many: int) -> dict[str, Any]:
+    """How the line of a trial is drawn, beside so many others."""
+    if trial is standing.best:
         return {"color": _BEST, "linewidth": 2.6, "zorder": 5}
-    return {"color": ramp(share), "linewidth": 1.3 if many < 60 else 0.8, "alpha": 0.85 if many < 60 else 0.6}
+    if trial.result is None:
+        return {"color": _INK, "linewidth": 1.2, "linestyle": ":"}
+    if trial.id not in of:
+        return {"color": _BAD, "linewidth": 0.8, "alpha": 0.6, "linestyle": (0, (3, 2))}
+    linewidth, alpha = next(look for most, look in _CROWDS if many < most)
+    return {"color": ramp(of[trial.id]), "linewidth": linewidth, "alpha": alpha}
 
 
-def _columns(axes: Axes, columns: Sequence[Axis], *, good: bool) -> None:
+def _columns(axes: Axes, columns: Sequence[Axis], *, arrow: str) -> None:
     labels = short_names([axis.name for axis in columns])
     for place, axis in enumerate(columns):
         score = place == len(columns) - 1
@@ -137,35 +146,35 @@ def _columns(axes: Axes, columns: Sequence[Axis], *, good: bool) -> None:
             shown = "no score" if score else "not used"
             axes.text(place + 0.05, _BELOW, shown, color=_MUTED, fontsize=8, va="center", zorder=6, style="italic")
         weight = "bold" if score else "normal"
-        axes.text(place, 1.07, short(labels[axis.name]), color=_INK, ha="center", weight=weight)
+        title = "\n".join(map(short, labels[axis.name].rsplit(".", 1))) + f" {arrow}" * score
+        axes.text(place, 1.07, title, color=_INK, ha="center", weight=weight)
     axes.set(xlim=(-0.15, len(columns) - 1 + 0.75), ylim=(_BELOW - 0.06, 1.13))
     axes.set_axis_off()
 
 
 def curves(standing: Standing, names: Mapping[str, int], metric: str) -> str:
     """A metric over the epochs of each trial that has it; ids are "curve-<number>". Empty where none has it."""
-    found = {}
-    for trial in standing.trials:
+    found = []
+    for trial in [*standing.failed, *reversed(standing.ranked), *standing.open]:
         history = standing.histories.get(trial.id)
         values = np.array([epoch.metrics.get(metric, np.nan) for epoch in history.epochs] if history else [])
         if np.isfinite(values).any():
-            found[trial.id] = values
+            found.append((trial, values))
     if not found:
         return ""
+    from matplotlib.ticker import MaxNLocator
+
     of = shares(standing)
-    order = sorted(found, key=lambda name: -of.get(name, 2.0))
-    with _drawing(8.0, 3.6) as drawing:
+    with _drawing(10.0, 3.8) as drawing:
         (axes,) = drawing.axes
-        for name in order:
-            best = standing.best is not None and name == standing.best.id
-            values = found[name]
+        for trial, values in found:
             points = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int))
-            marker = "o" if len(values) == 1 else None
-            look = _look(of.get(name), best=best, many=len(found))
-            axes.plot(points + 1, values[points], gid=f"curve-{names[name]}", marker=marker, markersize=4, **look)
-        _limit(axes, np.concatenate(list(found.values())))
+            look = _look(standing, trial, of, many=len(found))
+            look |= {"marker": "o", "markersize": 4} if len(values) == 1 else {}
+            axes.plot(points + 1, values[points], gid=f"curve-{names[trial.id]}", **look)
+        _limit(axes, np.concatenate([values for _, values in found]))
         axes.set(xlabel="epoch, over all phases", ylabel=metric)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.5, linewidth=0.6)
     return str(drawing)
 
@@ -190,26 +199,27 @@ def fronts(standing: Standing, names: Mapping[str, int]) -> str:
     pairs = list(itertools.combinations(standing.plan.objectives, 2))[:3]
     if not pairs or not standing.ranked:
         return ""
-    with _drawing(4.2 * len(pairs) if len(pairs) > 1 else 8.0, 3.9, panels=len(pairs)) as drawing:
+    with _drawing(4.2 * len(pairs) if len(pairs) > 1 else 9.0, 3.9, panels=len(pairs)) as drawing:
         for panel, (axes, pair) in enumerate(zip(drawing.axes, pairs, strict=True)):
-            _front(axes, standing, pair, lambda name, panel=panel: f"front-{names[name]}-{panel}")
+            _front(axes, standing, pair, {name: f"front-{number}-{panel}" for name, number in names.items()})
     return str(drawing)
 
 
-def _front(axes: Axes, standing: Standing, pair: tuple[Objective, Objective], gid: Callable[[str], str]) -> None:
+def _front(axes: Axes, standing: Standing, pair: tuple[Objective, Objective], ids: Mapping[str, str]) -> None:
     of, best = shares(standing), standing.front
-    places = {each.id: [standing.score(each, one) * unit(one)[0] for one in pair] for each in standing.ranked}
+    places = {
+        each.id: [each.result.scores[one.name] * unit(one)[0] for one in pair]
+        for each in standing.ranked
+        if each.result
+    }
     for each in standing.ranked:
         if each not in best:
-            axes.plot(*places[each.id], "o", color=ramp(of[each.id]), markersize=6, alpha=0.9, gid=gid(each.id))
+            axes.plot(*places[each.id], "o", color=ramp(of[each.id]), markersize=6, alpha=0.9, gid=ids[each.id])
     if len(standing.plan.objectives) == 2:
         along = sorted(places[each.id] for each in best)
         axes.plot(*zip(*along, strict=True), color=_BEST, linewidth=1.4, alpha=0.6, zorder=3)
     for each in best:
-        axes.plot(*places[each.id], "D", color=_BEST, markersize=7, zorder=5, gid=gid(each.id))
-        if len(best) <= 15:
-            offset = {"xytext": (6, 6), "textcoords": "offset points"}
-            axes.annotate(each.id, places[each.id], color=_INK, fontsize=8, zorder=6, **offset)
+        axes.plot(*places[each.id], "D", color=_BEST, markersize=7, zorder=5, gid=ids[each.id])
     for which, one in zip("xy", pair, strict=True):
         values = [place["xy".index(which)] for place in places.values()]
         arrow = {"x": {"min": "← ", "max": " →"}, "y": {"min": "← ", "max": " →"}}[which][one.direction]
@@ -219,6 +229,20 @@ def _front(axes: Axes, standing: Standing, pair: tuple[Objective, Objective], gi
             axes.set(**{f"{which}scale": "log"})
             getattr(axes, f"{which}axis").set_major_formatter("{x:g}")
     axes.grid(alpha=0.5, linewidth=0.6)
+    _name(axes, {each.id: places[each.id] for each in best})
+
+
+def _name(axes: Axes, places: Mapping[str, Sequence[float]]) -> None:
+    """Names beside points, as far as there is room between them."""
+    axes.autoscale_view()  # which matplotlib puts off until it draws
+    named: list[np.ndarray] = []
+    for name, place in places.items():
+        at = axes.transAxes.inverted().transform(axes.transData.transform(place))
+        if all(abs(at - other)[0] > 0.16 or abs(at - other)[1] > 0.06 for other in named):
+            named.append(at)
+            x, y = place
+            look: Any = {"color": _INK, "fontsize": 8, "zorder": 6}
+            axes.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", **look)
 
 
 def unit(objective: Objective) -> tuple[float, str]:

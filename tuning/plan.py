@@ -14,6 +14,7 @@ from tuning.space import Space
 
 OracleName = Literal["random", "grid", "bayesian", "hyperband", "pareto"]
 Direction = Literal["min", "max"]
+Quantize = Literal["none", "float16", "dynamic", "int8"]
 MEASURED = ("latency", "size")  # of the TFLite file: milliseconds and bytes; all other objectives are of the history
 NAME = "search.json"
 
@@ -65,10 +66,11 @@ class Plan:
     seed: int = 0
     max_epochs: int | None = None  # of Hyperband; those of the first trial's phases together if not given
     factor: int = 3  # of Hyperband
-    quantize: str = "none"  # the TFLite file that is measured, as pipelines.export knows it
+    quantize: Quantize = "none"  # the TFLite file that is measured, as pipelines.export knows it
 
     def __post_init__(self) -> None:
         check_choice("Plan(oracle)", self.oracle, OracleName)
+        check_choice("Plan(quantize)", self.quantize, Quantize)
         if not self.objectives:
             raise ValueError("Plan(objectives=()) says nothing of what is better; such as (Objective.of('val_loss'),).")
         if len(self.objectives) > 1 and self.oracle not in ("pareto", "random", "grid"):

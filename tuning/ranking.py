@@ -32,7 +32,7 @@ def best(trials: Sequence[Trial], plan: Plan) -> Trial | None:
 
 
 def front(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """The trials that no other is better than: as good in all objectives, and better in one. As `ranked` orders them."""
+    """The trials that no other is as good as in all objectives and better in one; as `ranked` orders them."""
     costs = _costs(trials, plan.objectives)
 
     def beaten(trial: Trial) -> bool:

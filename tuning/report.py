@@ -74,8 +74,7 @@ def page(found: Standing) -> str:
         facts=_facts(found),
         best=_best(found),
         commands=commands(found),
-        headline=[score(found.score(found.best, each), each).shown for each in found.plan.objectives]
-        * bool(found.best),
+        headline=_headline(found),
         rows=rows(found),
         names=[names[axis.name] for axis in found.varied],
         pictures=_pictures(found),
@@ -111,6 +110,12 @@ def commands(found: Standing) -> list[tuple[str, str]]:
     ]
 
 
+def _headline(found: Standing) -> list[str]:
+    """What the best trial scored in each objective."""
+    best = found.best
+    return [score(found.score(best, each), each).shown for each in found.plan.objectives] if best else []
+
+
 def _title(found: Standing) -> str:
     run = found.plan.run
     model = "several models" if any(axis.name == "model" for axis in found.varied) else run.model
@@ -129,7 +134,7 @@ def _facts(found: Standing) -> list[tuple[str, str]]:
                            for each in plan.objectives)  # fmt: skip
     facts = {
         "Data": f"{type(run.data).__name__}: {_source(found)}",
-        "Task": run.task or getattr(run.data, "asks_for", ""),
+        "Task": run.task or str(getattr(run.data, "asks_for", "")),
         "Model": f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
         "Better is": objectives,
         "Measured file": f"TFLite, quantize {plan.quantize}" if plan.measured else "",
@@ -161,6 +166,6 @@ def _pictures(found: Standing) -> list[Picture]:
         drawn.append(Picture("What was tried", pictures.parallel(found, names), about))
     trained = [each.name for each in found.plan.objectives if each.name not in MEASURED] or ["val_loss"]
     for name in trained:
-        about = "The best trial is in front." if found.best else ""
+        about = "Dashed: it failed. Dotted: it is not done yet."
         drawn.append(Picture(f"Learning curves: {name}", pictures.curves(found, names, name), about))
     return [each for each in drawn if each.svg]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from tuning.processes import Processes
 from tuning.terms import Clock, Terms
 from tuning.trial import FOLDER, Trial
 from tuning.watching import Board
+
+_log = logging.getLogger(__name__)
 
 
 class SearchFailed(ValueError):
@@ -144,9 +147,17 @@ def _go_on(
         proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
     finally:
         clock.write()
-        report.write(folder)
+        _report(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
     return Found(folder, best, front, tuple(trials), proof, clock.spent, going.left)
+
+
+def _report(folder: Path) -> None:
+    """Write the report; what cannot be drawn costs nothing of what was found."""
+    try:
+        report.write(folder, alive=False)
+    except Exception:
+        _log.warning("The report of '%s' cannot be written.", folder, exc_info=True)
 
 
 def _nothing(trials: list[Trial], folder: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,12 +26,12 @@ _DRAWS = 20
 
 
 class Asked(NamedTuple):
-    """A range of one name in one case, and when it is asked."""
+    """A range of one name in one case, and what it hangs on."""
 
     name: str
-    key: str  # the name, with "#1", ... in the cases after the first
+    key: str  # the name, with "#1", ... after the first of several cases
     range: Single
-    when: When
+    needed: When  # by the keys of other ranges
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Space:
             raise ValueError("The space has arguments of a recipe, and no recipe: add 'recipe', such as 'fine_tuning'.")
         for name, given in read.items():
             for each in singles(given):
+                targets.check_range(name, each)
                 self._check_conditions(name, each)
             if name.startswith("recipe."):
                 self._having(name)
@@ -112,19 +115,19 @@ class Space:
 
     def draw(self, generator: random.Random) -> dict[str, Any]:
         """A random point: a value for each name that is asked there."""
-        values: dict[str, Any] = {}
-        for asked in self.asked():
-            if holds(asked.when, values):
-                values[asked.name] = asked.range.at(generator.random())
-        return values
+        return self._point(lambda asked: asked.range.at(generator.random()))
 
     def defaults(self, base: Run | None = None) -> dict[str, Any]:
         """The point that the first trial has: the defaults of the ranges, or what the base run has."""
-        values: dict[str, Any] = {}
-        for asked in self.asked():
-            if holds(asked.when, values):
-                values[asked.name] = self.usual(asked, base)
-        return values
+        return self._point(lambda asked: self.usual(asked, base))
+
+    def usual(self, asked: Asked, base: Run | None) -> Any:
+        """The default of a range: its own, or what the base run has, or its first value, or the middle of numbers."""
+        if asked.range.default is not None:
+            return asked.range.default
+        now = () if base is None else targets.present(asked.name, base)
+        within = [frozen(value) for value in now if frozen(value) in asked.range]
+        return within[0] if within else asked.range.at(0.0 if isinstance(asked.range, Choice) else 0.5)
 
     def hyperparameters(self, base: Run | None = None) -> keras_tuner.HyperParameters:
         """The ranges as keras-tuner knows them, with the defaults of the base run; values go through `decode`."""
@@ -136,19 +139,27 @@ class Space:
         hyperparameters.declare(found, self, base)
         return found
 
-    def asked(self) -> list[Asked]:
-        """All ranges, case by case, each after those that its conditions name.
+    def asked(self) -> tuple[Asked, ...]:
+        """All ranges, case by case, each after those that it hangs on.
 
         Raises:
             ValueError: no model that is searched has a field of a Config that is.
         """
-        found = []
+        return self._asked
+
+    @functools.cached_property
+    def _asked(self) -> tuple[Asked, ...]:
+        found: dict[str, list[Asked]] = {}
         for name in self._in_order():
-            for number, each in enumerate(singles(self.ranges[name])):
+            found[name] = []
+            for each in singles(self.ranges[name]):
                 when = self._together(name, each)
-                if when is not None:
-                    found.append(Asked(name, f"{name}#{number}" if number else name, each, when))
-        return found
+                parents = [[case for case in found[parent] if _shared(values, case)] for parent, values in when.items()]
+                for cases in itertools.product(*parents):  # once for each way in which what it hangs on can be asked
+                    number = len(found[name])
+                    needed = {case.key: _shared(when[case.name], case) for case in cases}
+                    found[name].append(Asked(name, f"{name}#{number}" if number else name, each, needed))
+        return tuple(each for cases in found.values() for each in cases)
 
     def to_json(self) -> str:
         """The space as JSON text."""
@@ -176,18 +187,19 @@ class Space:
         except ValueError as error:
             raise ValueError(f"'{path}': {error}") from None
 
-    def usual(self, asked: Asked, base: Run | None) -> Any:
-        """The default of a range: its own, or what the base run has, or its first value, or the middle of numbers."""
-        if asked.range.default is not None:
-            return asked.range.default
-        now = () if base is None else targets.present(asked.name, base)
-        within = [frozen(value) for value in now if frozen(value) in asked.range]
-        return within[0] if within else asked.range.at(0.0 if isinstance(asked.range, Choice) else 0.5)
+    def _point(self, value: Callable[[Asked], Any]) -> dict[str, Any]:
+        """A value for each range that is asked, by its name."""
+        by_key: dict[str, Any] = {}
+        point = {}
+        for asked in self.asked():
+            if holds(asked.needed, by_key):
+                by_key[asked.key] = point[asked.name] = value(asked)
+        return point
 
     def _values(self, name: str) -> tuple[Any, ...]:
-        """The values of a choice, in all cases; nothing where there is none."""
+        """The names in a choice, in all cases; nothing where there is none."""
         ranges = singles(self.ranges[name]) if name in self.ranges else ()
-        return tuple(value for each in ranges for value in each.points or ())
+        return tuple(dict.fromkeys(str(value) for each in ranges for value in each.points or ()))
 
     def _check_conditions(self, name: str, given: Single) -> None:
         for parent, values in given.when.items():
@@ -197,9 +209,7 @@ class Space:
                     f"{nearest(str(parent), self.ranges)} It has: {', '.join(self.ranges)}."
                 )
             held = self.ranges[parent]
-            if isinstance(held, Cases):
-                raise ValueError(f"{name!r} is asked when {parent!r} has a value, which has cases itself; name theirs.")
-            if isinstance(held, Float) and held.points is None:
+            if any(isinstance(each, Float) and each.points is None for each in singles(held)):
                 raise ValueError(f"{name!r} is asked when {parent!r} has a value, which is any number; give it a step.")
             for value in values:
                 if value not in held:
@@ -232,15 +242,14 @@ class Space:
         if owner in self.ranges:
             yield owner
 
-    def _together(self, name: str, given: Single) -> When | None:
-        """When a range is asked, by what it says and by what has a meaning; None if never."""
+    def _together(self, name: str, given: Single) -> When:
+        """When a range is asked, by what it says and by what has a meaning; with no values if never."""
         having = self._having(name)
         if having is None:
             return given.when
         owner = _owner(name)
-        said = given.when.get(owner)
-        left = having if said is None else tuple(value for value in said if any(same(value, each) for each in having))
-        return {**given.when, owner: left} if left else None
+        said = given.when.get(owner, having)
+        return {**given.when, owner: tuple(value for value in said if any(same(value, each) for each in having))}
 
     def _having(self, name: str, base: Run | None = None) -> tuple[Any, ...] | None:
         """The recipes, or the models, of the space that have what a name stands for; None if that is no question.
@@ -250,7 +259,7 @@ class Space:
         """
         owner, own = _owner(name), name.partition(".")[2]
         held = self.ranges.get(owner)
-        if not owner or isinstance(held, Cases) or (held is None and base is None):
+        if not owner or (held is None and base is None):
             return None
         known = self._values(owner) or (base.model,) if base else self._values(owner)
         if owner == "recipe":
@@ -265,12 +274,17 @@ class Space:
                 f"The space has {name!r}, and {', '.join(map(str, known))} do not have it.{nearest(own, fields)} "
                 f"Known there: {', '.join(fields)}."
             )
-        return None if len(having) == len(known) and not (held and held.when) else having
+        always = held is None or (not isinstance(held, Cases) and not held.when)
+        return None if len(having) == len(known) and always else having
 
 
-def holds(when: When, values: Mapping[str, Any]) -> bool:
-    """Whether what a range needs is there, in the values of a point."""
-    return all(name in values and any(same(values[name], each) for each in wanted) for name, wanted in when.items())
+def holds(needed: When, values: Mapping[str, Any]) -> bool:
+    """Whether what a range hangs on is there, in the values of a point by their keys."""
+    return all(key in values and any(same(values[key], each) for each in wanted) for key, wanted in needed.items())
+
+
+def _shared(values: tuple[Any, ...], asked: Asked) -> tuple[Any, ...]:
+    return tuple(value for value in values if value in asked.range)
 
 
 def _owner(name: str) -> str:

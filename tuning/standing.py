@@ -1,4 +1,4 @@
-"""Where a search stands, as its folder tells: the plan, its trials, their epochs, and whether anyone goes on with it."""
+"""Where a search stands, as its folder tells: plan, trials, their epochs, and whether anyone goes on with it."""
 
 from __future__ import annotations
 

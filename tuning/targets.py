@@ -1,4 +1,4 @@
-"""What the names of ranges stand for: fields of a run and of its parts, a recipe and its arguments, a model's Config."""
+"""What names of ranges stand for: fields of a run and of its parts, a recipe and its arguments, a model's Config."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.recipes import RECIPES
 from pipelines.run import AnyData, Distillation, Hardware, Optimization, Phase, Run
+from tuning.ranges import Single
 from zoo.core import registry
 from zoo.core.naming import nearest
 
@@ -56,9 +57,23 @@ def check_name(name: object) -> None:
     if name not in _known() and not ((found := _PHASE.fullmatch(name)) and found["field"] in _fields(Phase)):
         raise ValueError(
             f"No run has a field {name!r} to search.{nearest(name, (*_known(), 'phases.0.epochs'))} There are: "
-            f"{', '.join(_OWN)}, recipe, recipe.<{', '.join(sorted(arguments(RECIPES)))}>, phases.<0, 1, ... or *>.<field>, "
-            f"{', '.join(f'{part}.<field>' for part in _PARTS)}, overrides.<field of the model's Config>."
+            f"{', '.join(_OWN)}, recipe, recipe.<{', '.join(sorted(arguments(RECIPES)))}>, "
+            "phases.<0, 1, ... or *>.<field>, data.<field>, hardware.<field>, optimization.<field>, "
+            "distillation.<field>, overrides.<field of the model's Config>."
         )
+
+
+def check_range(name: str, given: Single) -> None:
+    """Refuse models and recipes that are no names.
+
+    Raises:
+        ValueError: a model is no text, or there is no such recipe.
+    """
+    for value in (given.points or (given,)) if name in ("model", "recipe") else ():
+        if not isinstance(value, str):
+            raise ValueError(f"The space's {name!r} holds {value!r}, which is no name of a {name}.")
+        if name == "recipe" and value not in RECIPES:
+            raise ValueError(f"No recipe {value!r}.{nearest(value, RECIPES)} Recipes: {', '.join(RECIPES)}.")
 
 
 def check_field(name: str, base: Run) -> None:
@@ -91,6 +106,7 @@ def arguments(recipes: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for recipe in recipes for name in _parameters(recipe)))
 
 
+@functools.cache
 def options(model: str) -> tuple[str, ...] | None:
     """The fields of a variant's Config, and of its Pixels; None of a checkpoint, whose Config says more than its name.
 

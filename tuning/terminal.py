@@ -75,31 +75,35 @@ def trials_table(standing: Standing, *, width: int) -> Table:
     table.add_column("status", no_wrap=True)
     for each in standing.plan.objectives:
         table.add_column(escape(each.name), justify="right", overflow="fold")
-    for name in names if wide else ["values"]:
+    noted = wide and any(row.note for row in kept)
+    for name in [*names, *["note"] * noted] if wide else ["values"]:
         table.add_column(escape(name), overflow="fold")
     table.add_column("epochs", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for row in kept:
-        table.add_row(*_cells(row, names, wide=wide), style=_STYLES[row.status] if row.status != "completed" else "")
+        table.add_row(
+            *_cells(row, names, wide=wide, noted=noted), style=_STYLES[row.status] if row.status != "completed" else ""
+        )
     left = len(found) - len(kept)
-    table.caption = f"{left} more in trials.csv" if left else None
+    table.caption = f"and {left} more" if left else None
     return table
 
 
-def _cells(row: Row, names: Sequence[str], *, wide: bool) -> list[str]:
+def _cells(row: Row, names: Sequence[str], *, wide: bool, noted: bool) -> list[str]:
     mark = " ★" if row.best else " ◆" if row.front else ""
-    values = [cell.shown for cell in row.values]
+    values = [*(cell.shown for cell in row.values), *[row.note] * noted]
     if not wide:
-        values = [", ".join(f"{name} {shown}" for name, shown in zip(names, values, strict=True) if shown)]
+        given = ", ".join(f"{name} {shown}" for name, shown in zip(names, values, strict=True) if shown)
+        values = ["\n".join(filter(None, (given, row.note)))]
     shown = [row.id + mark, row.status, *(cell.shown for cell in row.scores), *values, row.epochs.shown, row.time.shown]
     return list(map(escape, shown))
 
 
 def _needed(standing: Standing, found: Sequence[Row], names: Sequence[str]) -> int:
     """The width of a table with a column for each range."""
-    titles = [*(each.name for each in standing.plan.objectives), *names]
-    cells = [[*row.scores, *row.values] for row in found]
-    widths = [max([len(title), *(len(row[place].shown) for row in cells)]) for place, title in enumerate(titles)]
+    titles = [*(each.name for each in standing.plan.objectives), *names, ""]
+    cells = [[*(cell.shown for cell in (*row.scores, *row.values)), row.note] for row in found]
+    widths = [max([len(title), *(len(row[place]) for row in cells)]) for place, title in enumerate(titles)]
     return sum(widths) + len(widths) + len("0000 ★ completed  epochs 10 min 00 s ")
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pipelines.checkpoints import Checkpoints
 from pipelines.interruption import SIGNALS, Interrupted
 from pipelines.monitor import History
 from tuning import adoption
@@ -48,10 +49,9 @@ def main(argument: str, life: int) -> int:
     for number in SIGNALS:
         signal.signal(number, _leave)
     try:
-        _watch(life)
-        _write_to(Path(asked["folder"]) / LOG)
-        job = Job.read(Path(asked["folder"]))
         begun = time.monotonic()
+        _watch(life)
+        job = Job.read(Path(asked["folder"]))
         result = _ending(asked["body"], job)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -65,7 +65,7 @@ def main(argument: str, life: int) -> int:
 
 def train(job: Job) -> Result:
     """Train and measure; the usual body."""
-    from pipelines.train import advanced
+    from pipelines.train import CHECKPOINTS, advanced
     from tuning import placing
 
     placing.take(job)
@@ -77,6 +77,8 @@ def train(job: Job) -> Result:
             from tuning.measuring import measured
 
             result = dataclasses.replace(result, scores={**result.scores, **measured(fitted, job)})
+        if not job.run.rollbacks:  # which lead to earlier ones
+            Checkpoints(job.folder / CHECKPOINTS).thin_out()
         return result
 
 
@@ -103,9 +105,10 @@ def in_a_line(text: str) -> str:
 
 
 def _ending(body: str, job: Job) -> Result:
-    """The result of the body, or of what it failed of."""
+    """The result of the body, or what it failed of."""
     module, _, name = body.partition(":")
     try:
+        _write_to(job.folder / LOG)
         work: Body = getattr(importlib.import_module(module), name)
         return work(job)
     except Exception as error:
@@ -150,7 +153,7 @@ def _write_to(log: Path) -> None:
             break
         except BlockingIOError:  # one that lost its search, and saves its state; it has so many seconds for it
             if waited > 2 * GRACE:
-                raise
+                raise OSError(f"Another process carries out this trial, and holds its '{log}'.") from None
             time.sleep(0.1)
             waited += 0.1
     os.dup2(file, 1)

@@ -166,7 +166,7 @@ def test_a_server_that_died_is_started_anew(tmp_path):
     with Processes(body=BODY, preload=()) as processes:
         before = processes.start(job(tmp_path / "before", "sleep"))
         process_of(tmp_path / "before")
-        processes._server._process.kill()
+        processes.server._process.kill()
         assert ended_among(processes, job(tmp_path / "after", "fine")).result.status == "completed"
         assert processes.running == [before]
     assert before.result is None
@@ -207,14 +207,15 @@ def test_a_trial_whose_search_is_killed_ends_itself_and_can_be_gone_on_with(proc
     assert "SIGTERM" in (tmp_path / "0000" / "log.txt").read_text()
 
 
-def test_twenty_trials_leave_no_memory_and_no_files_behind(processes, tmp_path):
+@pytest.mark.parametrize("trials", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_trials_leave_no_memory_and_no_files_behind(processes, tmp_path, trials):
     def taken() -> tuple[int, int]:
         return memory.resident(os.getpid()), len(os.listdir("/proc/self/fd"))
 
     for number in range(3):
         ended(processes, job(tmp_path / f"first{number}", "fine"))
     before = taken()
-    for number in range(20):
+    for number in range(trials):
         ended(processes, job(tmp_path / f"{number}", "fine"))
     grown, files = (after - first for after, first in zip(taken(), before, strict=True))
     assert files == 0

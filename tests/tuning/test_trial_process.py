@@ -80,6 +80,7 @@ def test_its_scores_are_those_of_the_weights_that_were_kept(undisturbed):
     assert 100e6 < result.memory < 4e9
     assert "phase 2/2" in (folder / "log.txt").read_text()
     assert json.loads((folder / "run.json").read_text())["out"] == str(folder)
+    assert len(Checkpoints(folder / "checkpoints").numbers()) == 1  # the newest, from which it is concluded
     assert not (folder / "evaluation.json").exists()
     assert not (folder / "model.keras").exists()
 
