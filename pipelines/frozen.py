@@ -62,7 +62,7 @@ def _why_not(run: Run, objective: Objective) -> str:
         if run.data.mixup or run.data.cutmix:
             return "mixup and cutmix mix other images in every epoch"
         if _augmented(run) and not run.data.views:
-            return "images are augmented anew in every epoch, and not with augment='none' or, in so many ways, with views=4"
+            return "images are augmented anew in every epoch; augment='none' does not, and views=4 does it four times"
     return ""
 
 

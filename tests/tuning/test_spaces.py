@@ -114,7 +114,9 @@ def test_a_checkpoint_is_a_model_with_weights_of_its_own():
     space.check(Run("hf://some/bert", Texts("a.csv"), recipes.lora(), Path("out")))
 
 
-@pytest.mark.parametrize(("name", "model"), [("tables", "mlp"), ("transfer_images", "resnet18"), ("mobile", "resnet18")])
+@pytest.mark.parametrize(
+    ("name", "model"), [("tables", "mlp"), ("transfer_images", "resnet18"), ("mobile", "resnet18")]
+)
 def test_a_space_of_a_run_has_its_model_and_weights(name, model):
     weights = None if name == "tables" else "hf://someone/weights"
     run = base(name, model=model, weights=weights)
