@@ -9,14 +9,18 @@ not cached" is the same with Hardware(cache=False). Theirs is keras_tuner.Random
 same images in memory, with the same layers frozen, for as many trials and epochs.
 
 "overhead": trials of one epoch of a small dense network on the iris table, which takes next to nothing to train: what
-is left is what a trial costs. The contenders take turns; each search is a process of its own. Ratios are of medians.
+is left is what a trial costs. The contenders take turns; each search is a process of its own. Printed are medians of
+the wall time and of the processor's time in all its processes, which a busy machine changes less, and their ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 RATES = (1e-4, 1e-1)
 BATCHES = (32, 64)
 
@@ -43,33 +48,46 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.work:
         return _work(json.loads(asked.work))
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1)  # processes whose parent ends become this one's
     for race in [asked.only] if asked.only else list(RACES):
         job = {"trials": asked.trials, "epochs": asked.epochs, "size": asked.size}
-        seconds: dict[str, list[float]] = {name: [] for name in RACES[race]}
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in RACES[race]}
         for _ in range(asked.rounds):
             for name, found in seconds.items():
                 found.append(_timed({**job, "race": race, "contender": name}))
-        _print(race, {name: statistics.median(found) for name, found in seconds.items()}, asked.trials)
+        _print(
+            race, {name: tuple(map(statistics.median, zip(*found))) for name, found in seconds.items()}, asked.trials
+        )
 
 
-def _timed(job: dict[str, Any]) -> float:
-    """The seconds of one search, from the start of its process to its end."""
+def _timed(job: dict[str, Any]) -> tuple[float, float]:
+    """The seconds of one search, from the start of its process to its end, and those of processors."""
     settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), _processor_seconds()
     command = [sys.executable, __file__, "--work", json.dumps(job)]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{job['contender']} failed: {done.stderr[-2000:]}")
-    seconds = time.perf_counter() - begun
-    print(f"  {job['race']}, {job['contender']}: {seconds:.1f} s, {done.stdout.strip().splitlines()[-1]}", flush=True)
-    return seconds
+    seconds, used = time.perf_counter() - begun, _processor_seconds() - used
+    said = done.stdout.strip().splitlines()[-1]
+    print(f"  {job['race']}, {job['contender']}: {seconds:.1f} s, {used:.1f} of processors, {said}", flush=True)
+    return seconds, used
 
 
-def _print(race: str, medians: dict[str, float], trials: int) -> None:
-    ours = medians["ours"]
+def _processor_seconds() -> float:
+    """Those of all processes that this one has started, and those have, and that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)  # servers of processes end a moment after who started them
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def _print(race: str, medians: dict[str, tuple[float, ...]], trials: int) -> None:
     print(f"{race}, {trials} trials:")
-    for name, seconds in medians.items():
-        print(f"  {name:20} {seconds:8.1f} s  {seconds / trials:6.2f} s a trial  {seconds / ours:5.2f} of ours")
+    for name, both in medians.items():
+        told = [f"{x:8.1f} s ({x / trials:6.2f} a trial, {x / y:5.2f} of ours)" for x, y in zip(both, medians["ours"])]
+        print(f"  {name:18} wall {told[0]}, processors {told[1]}")
 
 
 def _work(job: dict[str, Any]) -> None:

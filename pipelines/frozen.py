@@ -19,6 +19,7 @@ from pipelines.datasets import Part as Name
 from pipelines.features import FOLDER
 from pipelines.images import ImageDataset
 from pipelines.objectives import Objective
+from pipelines.prefix import NotCut
 from pipelines.run import Run
 from pipelines.shortcut import Part, Source
 from zoo.layers.pixels import pixels_of
@@ -111,7 +112,10 @@ def _of_images(data: ImageDataset, name: Name) -> str:
         return digest.hexdigest()
     for image in examples.images:
         if isinstance(image, str):
-            known = os.stat(image)
+            try:
+                known = os.stat(image)
+            except OSError as error:
+                raise NotCut(f"nothing is known of the file '{image}' by which it is told from others") from error
             digest.update(repr((os.path.abspath(image), known.st_size, known.st_mtime_ns)).encode())
         else:
             digest.update(hashlib.sha256(image).digest())

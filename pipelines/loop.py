@@ -152,7 +152,8 @@ class Loop:
 
     def _shortened(self, phase: Phase, engine: Engine) -> Given:
         """What this phase trains and validates on: what its frozen layers answer, where that is right and pays."""
-        found = Given(self._feed, self._validation)
+        found = self._given = Given(self._feed, self._validation)  # the memory of the phase before is free then
+        self._recovery.read(self._feed)
         if self._features is not None and self._course.cached is not False:
             found = shorten(
                 self._model, phase, self._features, found, engine, between=self._accord.leave_if_asked,

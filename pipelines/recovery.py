@@ -60,8 +60,7 @@ class Course:
 
     def become(self, values: State) -> None:
         """Take over what a checkpoint holds of it."""
-        for name, value in values.items():
-            setattr(self, name, value)
+        vars(self).update(values)
 
     @property
     def told(self) -> str:
