@@ -55,9 +55,8 @@ def main() -> None:
         for _ in range(asked.rounds):
             for name, found in seconds.items():
                 found.append(_timed({**job, "race": race, "contender": name}))
-        _print(
-            race, {name: tuple(map(statistics.median, zip(*found))) for name, found in seconds.items()}, asked.trials
-        )
+        medians = {name: tuple(map(statistics.median, zip(*found, strict=True))) for name, found in seconds.items()}
+        _print(race, medians, asked.trials)
 
 
 def _timed(job: dict[str, Any]) -> tuple[float, float]:
@@ -86,7 +85,8 @@ def _processor_seconds() -> float:
 def _print(race: str, medians: dict[str, tuple[float, ...]], trials: int) -> None:
     print(f"{race}, {trials} trials:")
     for name, both in medians.items():
-        told = [f"{x:8.1f} s ({x / trials:6.2f} a trial, {x / y:5.2f} of ours)" for x, y in zip(both, medians["ours"])]
+        pairs = zip(both, medians["ours"], strict=True)
+        told = [f"{one:8.1f} s ({one / trials:6.2f} a trial, {one / ours:5.2f} of ours)" for one, ours in pairs]
         print(f"  {name:18} wall {told[0]}, processors {told[1]}")
 
 

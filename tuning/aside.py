@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -21,7 +20,6 @@ from tuning.forks import ForkServer
 _MISTAKES: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (FileNotFoundError, FileExistsError, ValueError, ArithmeticError, OSError)
 }  # what a user can cause; the first that fits is raised again here
-_LOOK = 0.2  # seconds between two looks at whether the child is still wanted
 _PIECE = 1 << 16
 
 
@@ -29,13 +27,10 @@ class AsideFailed(OSError):
     """A child process died, or failed in a way that is no mistake of the user's."""
 
 
-def call(
-    server: ForkServer, function: Callable[..., Any], *arguments: Any, log: Path, check: Callable[[], None]
-) -> Any:
+def call(server: ForkServer, function: Callable[..., Any], *arguments: Any, log: Path) -> Any:
     """What a function of a module gives in a process of its own, which writes what it prints to a file.
 
-    Its arguments and what it gives are such as JSON holds. `check` is called a few times a second; when it raises, the
-    process is ended.
+    Its arguments and what it gives are such as JSON holds.
 
     Raises:
         ValueError, ArithmeticError, OSError: the function did, with the same words.
@@ -49,7 +44,7 @@ def call(
         process = server.fork("tuning.aside:main", told, theirs.fileno())
     try:
         with ours:
-            said = _hear(ours, check)
+            said = _hear(ours)
     except BaseException:
         os.kill(process, signal.SIGKILL)
         raise
@@ -65,15 +60,11 @@ def call(
     raise _MISTAKES[found["error"]](found["text"])
 
 
-def _hear(connection: socket.socket, check: Callable[[], None]) -> bytes:
+def _hear(connection: socket.socket) -> bytes:
     said = b""
-    while True:
-        check()
-        if select.select([connection], [], [], _LOOK)[0]:
-            piece = connection.recv(_PIECE)
-            if not piece:
-                return said
-            said += piece
+    while piece := connection.recv(_PIECE):
+        said += piece
+    return said
 
 
 def main(argument: str, file: int) -> int:

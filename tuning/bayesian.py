@@ -22,7 +22,7 @@ from tuning.seeded import Seeded
 _CANDIDATES = 600  # points where the acquisition is looked at, and as many near the best ones of each round
 _SCALES = (0.1, 0.03, 0.01)  # of steps from these, round by round; 1 is a whole range
 _CENTERS = 5
-_RESTARTS = 5  # of the search for the process's own parameters
+_RESTARTS = 2  # of the search for the process's own parameters
 _RHO = 0.05  # share of the plain sum in ParEGO's cost
 
 

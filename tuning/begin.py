@@ -67,7 +67,7 @@ def _from_options(given: Mapping[str, Any]) -> tuple[Run, Space]:
     else:
         _check_kind(name, data)
         space = spaces.find(name)(epochs=given.get("epochs"))
-    run = _run(given, data, singles(space.ranges["model"])[0].at(0.0))
+    run = _run(given, data, str(singles(space.ranges["model"])[0].at(0.0)))
     return run, spaces.suited(space, run) if name in spaces.SPACES else space
 
 

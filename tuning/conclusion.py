@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,16 +42,14 @@ class Proof:
     test: str  # what it scores on the test split, in a line; empty where there is none
 
 
-def write_best(folder: Path, plan: Plan, best: Trial) -> Run:
+def write_best(folder: Path, best: Trial) -> Run:
     """Write the best run down as `zoo fit --run` takes it."""
-    found = dataclasses.replace(carrier.run(plan, folder, best), out=folder / BUNDLE)
+    found = _own(folder, best)
     write_text(folder / RUN, found.to_json())
     return found
 
 
-def finish(
-    folder: Path, plan: Plan, best: Trial, server: ForkServer, *, check: Callable[[], None] = lambda: None
-) -> Proof:
+def finish(folder: Path, plan: Plan, best: Trial, server: ForkServer) -> Proof:
     """Make the bundle of the best trial, unless it is there, and compare its validation scores with those logged.
 
     The trial's folder stays as it is. The bundle takes its place when all of it is right; here the test split is
@@ -69,10 +67,10 @@ def finish(
         return _proof(final, known)
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(best.folder(folder), partial, copy_function=_link, ignore=shutil.ignore_patterns("lock"))
-    own = dataclasses.replace(carrier.run(plan, folder, best), out=final)
+    own = _own(folder, best)
     log = folder / "best.log"
     trained = carrier.job(plan, folder, best).epochs
-    found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log, check=check)
+    found = aside.call(server, _finish, str(partial), own.to_json(), trained, log=log)
     scores = {name: (best.result.scores[name], value) for name, value in found["scores"].items()}
     _compare(scores, own)
     known = {"trial": about, "scores": scores, "test": found["test"]}
@@ -80,6 +78,12 @@ def finish(
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     return _proof(final, known)
+
+
+def _own(folder: Path, best: Trial) -> Run:
+    """The best run, with the batch that was found for it if it was to be, in the folder of its bundle."""
+    text = (best.folder(folder) / "run.json").read_text(encoding="utf-8")
+    return dataclasses.replace(Run.from_json(text), out=folder / BUNDLE)
 
 
 def _known(bundle: Path) -> dict[str, Any]:
@@ -146,6 +150,7 @@ def _validated(made: Bundle) -> dict[str, float]:
         )
         return model.evaluate(batches, return_dict=True, verbose=0)
 
+    assert run.batch != "auto"  # a run that has begun has a number
     found = in_smaller_batches(score, run.batch)
     if run.distillation is not None:
         del found["loss"]  # that of the trial was the teacher's too

@@ -70,6 +70,7 @@ class ForkServer:
     def close(self) -> None:
         """End the server. Its children live on."""
         self._socket.close()
+        self._process.kill()  # it may import for seconds yet
         self._process.wait()
 
     def _begin(self) -> None:

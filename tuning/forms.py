@@ -111,7 +111,8 @@ def _single(given: Any) -> Single:
         return Choice(values=given[kind], **options) if given[kind] else Choice()
     if len(given[kind]) != 2:
         raise ValueError(f"{kind!r} holds the lowest and the highest value, not {given[kind]!r}.")
-    return {"int": Int, "float": Float}[kind](*given[kind], **options)
+    low, high = given[kind]
+    return Int(low, high, **options) if kind == "int" else Float(low, high, **options)
 
 
 def _object(given: Single) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Importance:
         if self.silent:
             return self.silent
         if not self.told:
-            return f"From these {self.trials} trials nothing can be told of one that is left out: not of what matters."
+            return f"{self.trials} trials do not tell what matters: what some of them teach is not so of the others."
         share = f"{self.explained:.0%} of the differences between trials that are left out"
         if self.reliable:
             return f"Of {self.trials} trials. The forest behind it explains {share}."
@@ -106,7 +106,7 @@ def drawn(space: Space) -> list[dict[str, Any]]:
 
 def _silent(scores: np.ndarray, axes: Sequence[Axis]) -> str:
     if len(scores) < FEWEST:
-        return f"{len(scores)} completed trials are too few to tell what matters; {FEWEST} are the least."
+        return f"Too few to tell what matters: {len(scores)} completed trials of at least {FEWEST}."
     if not axes:
         return "The space has nothing to choose from."
     return "All trials scored the same." if np.ptp(scores) == 0 else ""

@@ -7,12 +7,13 @@ plan's seed and the trial's number. An oracle that is fed a journal's events goe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from keras_tuner import oracles as kinds
 
 from tuning import hyperparameters, ranking
 from tuning.bayesian import Bayesian, Pareto
+from tuning.hyperband import Hyperband
 from tuning.journal import Created, Ended, Event
 from tuning.plan import Plan
 from tuning.seeded import Seeded
@@ -30,16 +31,16 @@ class _Random(Seeded, kinds.RandomSearchOracle):
 
 
 class _Grid(Seeded, kinds.GridSearchOracle):
-    pass
-
-
-class _Hyperband(Seeded, kinds.HyperbandOracle):
-    def __init__(self, plan: Plan):
-        super().__init__(plan, max_epochs=plan.most_epochs, factor=plan.factor)
+    def proposed(self, trial_id: str) -> dict[str, Any]:
+        found = super().proposed(trial_id)
+        if found["status"] == "RUNNING":
+            # keras-tuner finds the next point when this trial ends, for it may declare new ranges; ours do not.
+            self._populate_next.append(trial_id)
+        return found
 
 
 Oracle = Seeded
-_KINDS = {"random": _Random, "grid": _Grid, "bayesian": Bayesian, "hyperband": _Hyperband, "pareto": Pareto}
+_KINDS = {"random": _Random, "grid": _Grid, "bayesian": Bayesian, "hyperband": Hyperband, "pareto": Pareto}
 
 
 def make(plan: Plan) -> Oracle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Known:
     metrics: tuple[str, ...]  # as the history names them
 
 
-def examine(run: Run, server: ForkServer, *, model: bool = False, check: Callable[[], None] = lambda: None) -> Known:
+def examine(run: Run, server: ForkServer, *, model: bool = False) -> Known:
     """What there is to know of a run's data, and with `model` whether its model can be made; in a child process.
 
     Raises:
@@ -35,7 +35,7 @@ def examine(run: Run, server: ForkServer, *, model: bool = False, check: Callabl
         ValueError: they are not what the run asks for, or have no validation part, by which trials are compared.
     """
     with tempfile.TemporaryDirectory() as made:
-        told = aside.call(server, _examine, run.to_json(), model, log=Path(made) / "log.txt", check=check)
+        told = aside.call(server, _examine, run.to_json(), model, log=Path(made) / "log.txt")
     return Known(told["task"], told["examples"], tuple(told["metrics"]))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pipelines.data import check_choice
 
 Sampling = Literal["linear", "log"]
-When = Mapping[str, tuple[Any, ...]]
+When = Mapping[str, Any]  # a tuple of values for each name, once it is in a range
 
 _MOST_POINTS = 10_000  # of a range with steps
 

@@ -15,8 +15,9 @@ from tuning import pictures, standing, terminal
 from tuning.axes import short_names, text
 from tuning.importance import Importance, drawn, importance
 from tuning.plan import MEASURED
-from tuning.rows import duration, rows, score, write_table
+from tuning.rows import rows, score, write_table
 from tuning.standing import Standing
+from tuning.terms import shown
 
 NAME = "report.html"
 _TEMPLATE = "report.html.jinja"
@@ -80,7 +81,7 @@ def page(found: Standing) -> str:
         pictures=_pictures(found),
         importances=importances(found),
         levels=range(pictures.LEVELS),
-        spent=duration(found.seconds),
+        spent=shown(found.seconds),
     )
 
 
@@ -128,22 +129,22 @@ def _source(found: Standing) -> str:
 
 
 def _facts(found: Standing) -> list[tuple[str, str]]:
-    plan = found.plan
-    run = plan.run
+    plan, run = found.plan, found.plan.run
+    searched = any(axis.name == "model" for axis in found.axes)
     objectives = ", ".join(f"{each.name} ({'higher' if each.direction == 'max' else 'lower'} is better)"
                            for each in plan.objectives)  # fmt: skip
     facts = {
         "Data": f"{type(run.data).__name__}: {_source(found)}",
         "Task": run.task or str(getattr(run.data, "asks_for", "")),
-        "Model": f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
+        "Model": "" if searched else f"{run.model}{f', weights {run.weights}' if run.weights else ''}",
         "Better is": objectives,
         "Measured file": f"TFLite, quantize {plan.quantize}" if plan.measured else "",
         "Oracle": plan.oracle
         + (f", up to {plan.most_epochs} epochs, factor {plan.factor}" * (plan.oracle == "hyperband")),
         "Trials": f"at most {plan.trials}",
         "Seeds": f"{plan.seed} of the search, {run.seed} of each run and its splits",
-        "Budget": f"{duration(found.budget)}, {duration(found.spent)} used" if found.budget else "",
-        "Trials took": f"{duration(found.seconds)} together",
+        "Budget": f"{shown(found.budget)}, {shown(found.spent)} used" if found.budget else "",
+        "Trials took": f"{shown(found.seconds)} together",
     }
     return [(name, str(value)) for name, value in facts.items() if value]
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.commands.terminal import megabytes
 from pipelines.files import write_text
 from tuning.axes import text
 from tuning.plan import Objective
 from tuning.space import OF_HYPERBAND
 from tuning.standing import Standing, earlier
+from tuning.terms import shown
 from tuning.trial import Trial
 
 TABLE = "trials.csv"
@@ -70,8 +72,8 @@ def _row(standing: Standing, trial: Trial, number: int) -> Row:
         scores=tuple(score(standing.score(trial, each), each) for each in standing.plan.objectives),
         values=tuple(_value(trial.values, axis.name) for axis in standing.varied),
         epochs=Cell(str(epochs), epochs) if epochs else Cell(""),
-        time=Cell(duration(result.seconds), result.seconds) if result else Cell(""),
-        memory=Cell(bytes_of(result.memory), result.memory) if result and result.memory else Cell(""),
+        time=Cell(shown(result.seconds), result.seconds) if result else Cell(""),
+        memory=Cell(megabytes(result.memory), result.memory) if result and result.memory else Cell(""),
         note=note,
     )
 
@@ -89,28 +91,10 @@ def score(value: float | None, objective: Objective) -> Cell:
     if value is None or not math.isfinite(value):
         return Cell("" if value is None else "nan")
     if objective.name == "size":
-        return Cell(bytes_of(value), value)
+        return Cell(megabytes(int(value)), value)
     if objective.name == "latency":
         return Cell(f"{value:.3g} ms", value)
     return Cell(f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}", value)
-
-
-def bytes_of(size: float) -> str:
-    """A number of bytes as '14.0 MB'."""
-    for power, name in ((9, "GB"), (6, "MB"), (3, "kB")):
-        if size >= 10**power:
-            return f"{size / 10**power:,.1f} {name}"
-    return f"{size:,.0f} bytes"
-
-
-def duration(seconds: float) -> str:
-    """A time as '3 min 05 s'."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def write_table(standing: Standing) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines.commands.terminal import fail, import_tensorflow
@@ -12,7 +12,7 @@ from tuning import terms, told
 from tuning.plan import Plan
 from tuning.search import Found, search
 
-_OF_KIND = {
+_OF_KIND: Mapping[str, Mapping[str, tuple[type, str]]] = {
     "images": {"size": (int, "image size in pixels; the model's own if not given")},
     "texts": {"model": (str, "a checkpoint to fine-tune: a directory in the Hub's layout, or hf://org/repo")},
     "tables": {"target": (str, "the column to predict; target if not given")},

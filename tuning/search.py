@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pipelines import interruption
 from pipelines.files import remove_partial
-from pipelines.interruption import Interrupted, Interruption
 from tuning import conclusion, conductor, place, plan, preflight, ranking, report, terms
 from tuning.carrier import Carrier
 from tuning.conclusion import Proof
@@ -68,12 +67,12 @@ def search(
     granted = Terms(parallel, budget, memory, trial_seconds)
     place.check_room(folder, overwrite=overwrite)
     given.space.check(given.run)
-    with interruption.watched() as asked, Processes() as processes:
-        given = _examine(given, processes, asked)
+    with Processes() as processes:
+        given = _examine(given, processes)
         place.check_writable(folder)
         with Journal(folder) as journal:
             place.prepare(folder, given, journal)
-            return _go_on(given, folder, journal, granted, processes, asked, progress=progress)
+            return _go_on(given, folder, journal, granted, processes, progress=progress)
 
 
 def resume(
@@ -100,24 +99,19 @@ def resume(
     changed = terms.load(folder).changed(
         parallel=parallel, budget=budget, memory=memory, trial_seconds=trial_seconds
     )  # fmt: skip
-    with interruption.watched() as asked, Journal(folder) as journal, Processes() as processes:
+    with Journal(folder) as journal, Processes() as processes:
         ended = sum(isinstance(event, Ended) for event in journal.events)
         if ended < known.trials:
-            _examine(known, processes, asked)
-        return _go_on(known, folder, journal, changed, processes, asked, progress=progress)
+            _examine(known, processes)
+        return _go_on(known, folder, journal, changed, processes, progress=progress)
 
 
-def _examine(given: Plan, processes: Processes, asked: Interruption) -> Plan:
+def _examine(given: Plan, processes: Processes) -> Plan:
     """The plan as it can be carried out; one that no trial could carry out is refused."""
     conductor.oracles()  # while the server of the processes imports what it needs
     model = preflight.shares_model(given)
-    known = preflight.examine(given.run, processes.server, model=model, check=lambda: _leave_if(asked))
+    known = preflight.examine(given.run, processes.server, model=model)
     return preflight.settled(given, known)
-
-
-def _leave_if(asked: Interruption) -> None:
-    if asked.asked is not None:
-        raise Interrupted(asked.asked)
 
 
 def _go_on(
@@ -126,7 +120,6 @@ def _go_on(
     journal: Journal,
     granted: Terms,
     processes: Processes,
-    asked: Interruption,
     *,
     progress: bool,
 ) -> Found:
@@ -135,7 +128,7 @@ def _go_on(
     clock = Clock(granted, folder)
     limits = {"memory": granted.memory, "trial_seconds": granted.trial_seconds}
     try:
-        with Board(given, folder, clock, progress=progress) as board:
+        with Board(given, folder, clock, progress=progress) as board, interruption.watched() as asked:
             going = Conductor(given, folder, journal, clock, board, asked)
             carrier = Carrier(given, folder, processes, parallel=granted.parallel, **limits)  # type: ignore[arg-type]
             going.run(carrier)
@@ -143,8 +136,9 @@ def _go_on(
         best = ranking.best(trials, given)
         if best is None:
             raise SearchFailed(_nothing(trials, folder))
-        conclusion.write_best(folder, given, best)
-        proof = conclusion.finish(folder, given, best, processes.server, check=lambda: _leave_if(asked))
+        conclusion.write_best(folder, best)
+        board.say(f"The bundle of trial {best.id} is made, and read again ...")
+        proof = conclusion.finish(folder, given, best, processes.server)
     finally:
         clock.write()
         _report(folder)

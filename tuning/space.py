@@ -50,7 +50,7 @@ class Space:
         ValueError: a name or a condition that cannot be; the message gives the nearest and the known ones.
     """
 
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, Any]  # Range, once it is in a space
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranges, Mapping):

@@ -184,7 +184,8 @@ def of_run(name: str, run: Run, *, epochs: int | None = None) -> Space:
     Raises:
         ValueError: as `find`, or nothing is published of the model and the run has no weights.
     """
-    make, options = find(name), {}
+    make = find(name)
+    options: dict[str, Any] = {}
     if make in (transfer_images, transfer_text):
         options["weights"] = run.weights
     elif make is mobile:

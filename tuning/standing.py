@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from pipelines.commands.terminal import import_tensorflow
 from pipelines.monitor import History
-from tuning import journal, plan, ranking
+from tuning import journal, plan, ranking, terms
 from tuning.axes import Axis, axes
 from tuning.plan import Objective, Plan
 from tuning.space import OF_HYPERBAND
+from tuning.terms import Terms
 from tuning.trial import Trial
 
 State = Literal["running", "finished", "stopped"]
@@ -126,6 +127,8 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Standing:
         JournalError: its journal is damaged.
     """
     folder = Path(folder)
+    if (folder / plan.NAME).is_file() and '"overrides.' in (folder / plan.NAME).read_text(encoding="utf-8"):
+        import_tensorflow()  # quietly: which model has which field is known to its file, which imports Keras
     asked = plan.load(folder)
     begun = (folder / journal.NAME).is_file()
     trials = journal.trials(journal.read(folder)) if begun else []
@@ -138,8 +141,8 @@ def read(folder: str | Path, *, alive: bool | None = None) -> Standing:
         histories={name: history for name, history in found.items() if history is not None and history.epochs},
         alive=begun and _is_held(folder / journal.NAME) if alive is None else alive,
         concluded=(folder / "best" / "bundle.json").is_file(),
-        budget=granted.get("budget"),
-        spent=granted.get("spent") or 0.0,
+        budget=granted.budget,
+        spent=granted.spent,
     )
 
 
@@ -150,11 +153,10 @@ def _history(path: Path) -> History | None:
     return None
 
 
-def _granted(folder: Path) -> dict[str, Any]:
+def _granted(folder: Path) -> Terms:
     with contextlib.suppress(OSError, ValueError):
-        values = json.loads((folder / "terms.json").read_text(encoding="utf-8"))
-        return values if isinstance(values, dict) else {}
-    return {}
+        return terms.load(folder)
+    return Terms()
 
 
 def _is_held(path: Path) -> bool:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tuning.axes import short_names, text
 from tuning.importance import Importance
-from tuning.rows import Row, duration, rows, score
+from tuning.rows import Row, rows, score
 from tuning.standing import Standing
+from tuning.terms import shown
 
 _ROWS = 20  # of trials with a score, and as many of those that failed
 _STYLES = {"completed": "", "failed": "red", "running": "cyan", "stopped": "yellow"}
@@ -28,7 +28,8 @@ def show(
     console.print(f"[{_COLORS[standing.state]}]{standing.state}[/]: {standing.progress}, {_time(standing)}")
     if standing.state == "running":
         ended = len(standing.trials) - len(standing.open)
-        console.print(ProgressBar(total=standing.plan.trials, completed=ended, width=_BAR * 2))
+        done = min(round(2 * _BAR * ended / standing.plan.trials), 2 * _BAR)
+        console.print(f"[cyan]{'━' * done}[/][dim]{'╌' * (2 * _BAR - done)}[/]")
     _show_best(standing, console)
     if standing.trials:
         console.print()
@@ -45,9 +46,9 @@ def show(
 
 
 def _time(standing: Standing) -> str:
-    spent = f"{duration(standing.seconds)} of trials"
+    spent = f"{shown(standing.seconds)} of trials"
     if standing.budget:
-        spent += f", {duration(standing.spent)} of {duration(standing.budget)} used"
+        spent += f", {shown(standing.spent)} of {shown(standing.budget)} used"
     return spent
 
 
@@ -93,10 +94,10 @@ def _cells(row: Row, names: Sequence[str], *, wide: bool, noted: bool) -> list[s
     mark = " ★" if row.best else " ◆" if row.front else ""
     values = [*(cell.shown for cell in row.values), *[row.note] * noted]
     if not wide:
-        given = ", ".join(f"{name} {shown}" for name, shown in zip(names, values, strict=True) if shown)
+        given = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True) if value)
         values = ["\n".join(filter(None, (given, row.note)))]
-    shown = [row.id + mark, row.status, *(cell.shown for cell in row.scores), *values, row.epochs.shown, row.time.shown]
-    return list(map(escape, shown))
+    scores = (cell.shown for cell in row.scores)
+    return [escape(each) for each in (row.id + mark, row.status, *scores, *values, row.epochs.shown, row.time.shown)]
 
 
 def _needed(standing: Standing, found: Sequence[Row], names: Sequence[str]) -> int:

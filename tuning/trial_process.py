@@ -23,10 +23,11 @@ from types import FrameType
 from typing import NoReturn
 
 from pipelines.checkpoints import Checkpoints
-from pipelines.interruption import SIGNALS, Interrupted
+from pipelines.interruption import SIGNALS
 from pipelines.monitor import History
 from tuning import adoption
 from tuning.job import LOG, Job
+from tuning.sessions import members
 from tuning.trial import Result
 
 STOPPED = 75  # what the process ends with if the trial is to go on another time: EX_TEMPFAIL
@@ -58,7 +59,7 @@ def main(argument: str, life: int) -> int:
         memory = max(result.memory, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         job.end(dataclasses.replace(result, seconds=time.monotonic() - begun, memory=memory))
         return 0
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt as error:  # from within training
         print(error or "Interrupted.", file=sys.stderr)
         return STOPPED
 
@@ -124,8 +125,17 @@ def _unexpected(error: Exception) -> str:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends what the process does, outside of training: `pipelines.fit` has the step end first."""
-    raise Interrupted(signal.Signals(number))
+    """Ends the process with those that it started, outside of training; `pipelines.fit` has the step end first.
+
+    An exception would be lost where Python is called by TensorFlow's C++ or by a finalizer. There is nothing to save.
+    """
+    own = os.getpid()
+    for process in members([own])[own]:
+        if process != own:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    os.write(2, f"{signal.Signals(number).name} came; the trial can go on another time.\n".encode())
+    os._exit(STOPPED)
 
 
 def _watch(life: int) -> None:

@@ -83,7 +83,10 @@ def test_noise_is_not_explained():
 
 @pytest.mark.parametrize(
     ("count", "score", "said"),
-    [(7, lambda point: point["label_smoothing"], "7 completed trials are too few"), (9, lambda point: 1.0, "the same")],
+    [
+        (7, lambda point: point["label_smoothing"], "7 completed trials of at least 8"),
+        (9, lambda point: 1.0, "the same"),
+    ],
 )
 def test_what_cannot_be_told_is_not(count, score, said):
     result = found(score, count)

@@ -147,7 +147,7 @@ def test_few_trials_or_only_failures_have_a_page(tmp_path, ended):
 def test_one_trial_is_the_best_one(tmp_path):
     page = page_of(search(tmp_path / "search", 1))
     assert "Best: trial 0000" in page.text
-    assert "1 completed trials are too few to tell what matters; 8 are the least." in page.text
+    assert "Too few to tell what matters: 1 completed trials of at least 8." in page.text
     assert page.groups("parallel") == page.groups("curve") == {0}
 
 

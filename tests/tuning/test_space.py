@@ -1,4 +1,4 @@
-"""Spaces: what ranges hold, what names set, when a range is asked, and how spaces are written."""
+"""Spaces: what names set, and when a range is asked."""
 
 from __future__ import annotations
 
@@ -20,80 +20,6 @@ def base(model: str = "cnn", **options) -> Run:
 
 def draws(space: Space, count: int = 300) -> list[dict]:
     return [space.draw(random.Random(number)) for number in range(count)]
-
-
-# Ranges
-
-
-@pytest.mark.parametrize(
-    ("given", "points"),
-    [
-        (Float(0, 0.3, step=0.1), (0.0, 0.1, 0.2, 0.3)),  # 0.3 // 0.1 is 2.0
-        (Float(0.1, 0.95, step=0.4), (0.1, 0.5, 0.9)),
-        (Float(1e-4, 1e-1, step=10, sampling="log"), (1e-4, 1e-3, 1e-2, 1e-1)),
-        (Int(2, 20, step=2, sampling="log"), (2, 4, 8, 16)),
-        (Int(8, 1000, step=5, sampling="log"), (8, 40, 200, 1000)),
-        (Choice(None, 16, "auto", (1, 2)), (None, 16, "auto", (1, 2))),
-    ],
-)
-def test_the_points_of_ranges_with_steps(given, points):
-    assert given.points == pytest.approx(points) if None not in points else given.points == points
-    assert {given.at(share / 100) for share in range(101)} == set(given.points)
-    assert all(point in given for point in points)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [Int(3, 9), Int(3, 10, step=3), Int(1, 7, sampling="log"), Int(5, 5), Int(-4, -2), Int(2, 2, sampling="log")],
-)
-def test_whole_numbers_are_drawn_from_end_to_end(given):
-    drawn = {given.at(share / 2000) for share in range(2001)}
-    assert drawn == set(range(given.low, given.high + 1, given.step or 1))
-    assert all(type(value) is int and value in given for value in drawn)
-
-
-def test_a_logarithmic_range_gives_each_decade_its_share():
-    given = Float(1e-5, 1e-2, sampling="log")
-    assert [given.at(share) for share in (0, 1 / 3, 2 / 3, 1)] == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2])
-    assert given.at(1.0) <= given.high and Float(0.1, 0.7, sampling="log").at(1.0) == 0.7
-
-
-def test_true_is_not_one():
-    assert True not in Choice(1, 2) and 1 not in Choice(True, False) and 1.0 in Choice(1, 2)
-    assert 1.5 not in Int(1, 2) and True not in Int(0, 1) and 1 in Float(0, 1)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Choice(), "nothing to choose"),
-        (lambda: Choice(1, 2, 1), "holds 1 twice"),
-        (lambda: Choice(1, 2, default=3), "default=3"),
-        (lambda: Choice(object()), "A choice is of"),
-        (lambda: Choice(float("nan")), "A choice is of"),
-        (lambda: Int(5, 2), "low is over high"),
-        (lambda: Int(1.5, 2), "low=1.5"),
-        (lambda: Int(True, 2), "low=True"),
-        (lambda: Int(1, 9, step=0), "step=0"),
-        (lambda: Int(1, 9, step=1, sampling="log"), "step=1"),
-        (lambda: Int(0, 9, sampling="log"), "over 0"),
-        (lambda: Int(1, 9, sampling="lgo"), "'lgo' is not one of 'linear', 'log'"),
-        (lambda: Int(1, 9, step=2, default=4), "default=4"),
-        (lambda: Float(0, float("inf")), "high=inf"),
-        (lambda: Float("a", 1), "low='a'"),
-        (lambda: Float(-1, 1, sampling="log"), "over 0"),
-        (lambda: Float(0, 1, step=1e-9), "1000000000 values"),
-        (lambda: Float(1, 2, step=1.00000001, sampling="log"), "values; leave it out"),
-        (lambda: Cases(), "must hold ranges"),
-        (lambda: Cases(Float(0, 1), Float(0, 2)), "asked at once"),
-        (lambda: Cases(Choice(1, when={"a": (1, 2)}), Choice(2, when={"a": (2, 3)})), "asked at once"),
-        (lambda: Choice(1, when={"model": ()}), "never holds"),
-        (lambda: Choice(1, when=["model"]), "when=\\['model'\\]"),
-    ],
-)
-def test_ranges_that_cannot_be_are_refused(make, said):
-    with pytest.raises(ValueError, match=said):
-        make()
 
 
 # Names
@@ -235,7 +161,7 @@ def test_a_space_of_which_some_points_make_no_run_is_searched():
 
 
 def test_a_value_of_another_name_is_refused():
-    with pytest.raises(ValueError, match="no range 'bacth'.*Did you mean 'batch'"):
+    with pytest.raises(ValueError, match=r"no range 'bacth'.*Did you mean 'batch'"):
         Space({"batch": [16, 32]}).run(base(), {"bacth": 16})
 
 
@@ -331,106 +257,6 @@ def test_the_defaults_are_what_the_base_run_has():
         "recipe.head_epochs": 4,
         "optimization.weight_decay": 0.02,
     }
-
-
-# Writing
-
-
-SPACE = Space(
-    {
-        "model": Choice("cnn", "mlp", default="mlp"),
-        "overrides.widths": Cases(
-            Choice((32, 64), (8,), when={"model": "cnn"}), Choice((32, (1, 2)), when={"model": ("mlp",)})
-        ),
-        "weights": None,
-        "class_weights": Choice(None, "balanced", {"a": 2.5}),
-        "recipe": ["from_scratch", "lora"],
-        "recipe.learning_rate": Float(1e-5, 0.1, sampling="log", default=1e-3),
-        "recipe.rank": Int(2, 16, step=2, sampling="log"),
-        "data.flip": [True, False],
-        "data.mixup": Float(0, 0.3, step=0.1, when={"data.flip": True}),
-    }
-)
-
-
-def test_a_space_goes_through_json_unchanged():
-    again = Space.from_json(SPACE.to_json())
-    assert again == SPACE and list(again.ranges) == list(SPACE.ranges)
-    assert again.to_json() == SPACE.to_json()
-    assert again.ranges["overrides.widths"].ranges[1].values == ((32, (1, 2)),)
-
-
-def test_a_space_is_short_to_write_by_hand(tmp_path):
-    expected = Space(
-        {
-            "recipe": Choice("fine_tuning"),
-            "recipe.learning_rate": Float(1e-5, 1e-2, sampling="log"),
-            "batch": Choice(16, 32),
-            "weights": Choice("bundled", None),
-            "overrides.widths": Choice((32, 64), (8,)),
-            "recipe.head_epochs": Int(2, 6, step=2, when={"batch": (16,)}),
-            "data.flip": Choice(True, False),
-            "data.augment": Choice("none", "light"),
-        }
-    )
-    json_file = tmp_path / "space.json"
-    json_file.write_text(
-        '{"recipe": "fine_tuning", "recipe.learning_rate": {"float": [1e-5, 1e-2], "sampling": "log"},'
-        '"batch": [16, 32], "weights": ["bundled", null], "overrides.widths": {"choice": [[32, 64], [8]]},'
-        '"recipe.head_epochs": {"int": [2, 6], "step": 2, "when": {"batch": 16}},'
-        '"data.flip": [true, false], "data.augment": ["none", "light"]}'
-    )
-    yaml_file = tmp_path / "space.yaml"
-    yaml_file.write_text(
-        "# YAML 1.1 takes 1e-5 for a text\n"
-        "recipe: fine_tuning\n"
-        "recipe.learning_rate: {float: [1e-5, 1e-2], sampling: log}\n"
-        "batch: [16, 32]\n"
-        "weights: [bundled, null]\n"
-        "overrides.widths:\n  choice:\n  - [32, 64]\n  - [8]\n"
-        "recipe.head_epochs:\n  int: [2, 6]\n  step: 2\n  when: {batch: 16}\n"
-        "data.flip: [true, false]\n"
-        "data.augment: [none, light]\n"
-    )
-    assert Space.from_file(json_file) == expected
-    assert Space.from_file(yaml_file) == expected
-    assert Space.from_file(str(yaml_file.rename(tmp_path / "space.yml"))) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("s.json", "", "not JSON"),
-        ("s.json", "{'batch': [1]}", "not JSON"),
-        ("s.json", "[1, 2]", "is an object"),
-        ("s.json", '{"batch": [16], "batch": [32]}', "'batch' is there twice"),
-        ("s.json", '{"batch": {"int": [1, Infinity]}}', "high=inf"),
-        ("s.yaml", "", "is an object"),
-        ("s.yaml", "batch: [16", "not YAML: .*line 1"),
-        ("s.yaml", "batch:\n\t- 16", "not YAML"),
-        ("s.yaml", "- batch", "is an object"),
-        ("s.yaml", "batch: [16]\nbatch: [32]", "'batch' is there twice"),
-        ("s.yaml", "batch: {int: [a, b]}", "low='a'"),
-        ("s.yaml", "1: [2]", "is a text"),
-        ("s.yaml", "[1]: [2]", "no space|not YAML"),
-        ("s.yaml", "batch: !!python/object/apply:os.getcwd []", "not YAML"),
-        ("s.yml", "bacth: [16, 32]", "Did you mean 'batch'"),
-        ("s.yaml", "batch: .nan", "A choice is of"),
-        ("s.toml", "batch = 16", "ends in .json, .yaml or .yml"),
-    ],
-)
-def test_a_wrong_file_is_refused_with_its_name(tmp_path, name, text, said):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=rf"(?s){name}.*({said})"):
-        Space.from_file(tmp_path / name)
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no-such"):
-        Space.from_file(tmp_path / "no-such.yaml")
-    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00b")
-    with pytest.raises(ValueError, match="UTF-8"):
-        Space.from_file(tmp_path / "bytes.yaml")
 
 
 def test_of_two_spaces_the_second_is_right():

@@ -104,7 +104,7 @@ def test_models_with_a_tag_have_its_weights():
     assert pairs == {("resnet50", "a1_in1k"), ("mobilenet_v2", "bundled")}
     with pytest.raises(ValueError, match="Did you mean 'a1_in1k'"):
         spaces.transfer_images(("resnet50.a1_in1",))
-    with pytest.raises(ValueError, match="published of 'cnn'.*from scratch"):
+    with pytest.raises(ValueError, match=r"published of 'cnn'.*from scratch"):
         spaces.transfer_images(("cnn",))
 
 
