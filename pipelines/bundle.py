@@ -177,7 +177,8 @@ def complete(out: Path) -> Bundle:
     """Write the card of a bundle, and remove what only its training needed; also where a process died at that."""
     card.write(out)
     (out / "best.weights.h5").unlink(missing_ok=True)  # model.keras holds the same
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    for name in ("features", "checkpoints"):  # the latter says that this was not done yet
+        shutil.rmtree(out / name, ignore_errors=True)
     return load(out)
 
 

@@ -17,6 +17,7 @@ Tokenizer = Literal["wordpiece", "bpe", "unigram"]
 ValueLoss = Literal["mse", "mae", "huber"]
 Split = tuple[float, float, float]  # shares of train, validation, test
 
+_MOST_VIEWS = 1000
 _LARGEST_BETA = 100  # above, images are mixed half and half: the shares differ by 0.05
 
 
@@ -64,6 +65,9 @@ class Images:
     What is predicted are numbers, not classes, where `target` names their columns of a CSV file (or the columns of
     labels (N, targets) in an .npz file). What standardizes them is measured on the training split alone.
 
+    With `views`, each image is augmented in so many ways, and epochs take them in turn: frozen layers then see each of
+    them once (Hardware(cache=...)), and a longer training is no slower for them.
+
     `mixup` and `cutmix` mix each image of a training batch with another and their targets in the same shares, which
     come from a Beta distribution with these parameters, such as 0.2 and 1.0; with both, each batch is mixed one way
     or the other. `balance` has training draw each class equally often: of a rare one images again and again, of a
@@ -83,6 +87,7 @@ class Images:
     flip: bool | None = None  # mirror left-right while training; not for "digits" unless asked
     skip_corrupt: bool = False
     data_dir: str | None = None  # where tfds sets lie
+    views: int = 0  # of each image, augmented, that epochs take in turn; 0: others in every epoch
     balance: bool = False
     mixup: float = 0.0  # https://arxiv.org/abs/1710.09412; 0: none
     cutmix: float = 0.0  # https://arxiv.org/abs/1905.04899; 0: none
@@ -93,6 +98,8 @@ class Images:
     def __post_init__(self) -> None:
         _check_split("Images", self.split)
         check_choice("Images(augment)", self.augment, Augmentation)
+        if type(self.views) is not int or not 0 <= self.views <= _MOST_VIEWS:
+            raise ValueError(f"Images(views={self.views!r}) must be a whole number from 0 to {_MOST_VIEWS}, such as 4.")
         if not isinstance(self.balance, bool):
             raise ValueError(f"Images(balance={self.balance!r}) must be True or False.")
         for name in ("mixup", "cutmix"):

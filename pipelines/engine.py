@@ -71,8 +71,13 @@ class Engine:
         self._generators = replicas.seed_generators(model)
         place = {id(variable): index for index, variable in enumerate(self._variables)}
         self._groups = [[place[id(v)] for v in variables if id(v) in place] for variables in groups.values()]
+        self._answer: Callable[..., Any] = model
         self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
         self._test = tf.function(self._test_whole, reduce_retracing=True, autograph=False)
+
+    def answer_by(self, answer: Callable[..., Any]) -> None:
+        """From the first step on, take the model's outputs from answer(inputs, training=...), of other inputs."""
+        self._answer = answer
 
     def divide(self, accumulate: int) -> None:
         """From now on, divide each replica's part of a batch into so many micro-batches.
@@ -181,9 +186,9 @@ class Engine:
         model = self._model
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if self._replicas == 1 and (self._accumulate == 1 or not training):
-            outputs = model(inputs, training=training)
+            outputs = self._answer(inputs, training=training)
         else:
-            outputs = _of_any(lambda some: model(some, training=training), inputs)
+            outputs = _of_any(lambda some: self._answer(some, training=training), inputs)
         loss = share * model.compute_loss(inputs, targets, outputs, weights, training=training)
         parts = self._replicas * (self._accumulate if training else 1)
         model._loss_tracker.update_state(loss * parts, sample_weight=mass / parts)

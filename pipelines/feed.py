@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-ORDER, TARGETS, MIXING = range(3)  # what chance decides, each for itself
+ORDER, TARGETS, MIXING, VIEWS = range(4)  # what chance decides, each for itself
 
 as_written = tf.autograph.experimental.do_not_convert  # of functions for tf.data: AutoGraph takes seconds to read ours
 
@@ -21,12 +21,19 @@ class Feed:
 
     `start(number)` gives those from a number on, counted from 0. What a batch holds hangs on its number and on the
     run's seed alone: a run that goes on in the middle of an epoch sees what it would have seen. `numbers` gives in the
-    same way the numbers (B,) of the examples in each batch, where they are known.
+    same way the numbers (B,) of the examples in each batch, where they are known. `outline` gives a set of such batches
+    that is never read, for their shapes, where a start takes long.
     """
 
     steps: int
     start: Callable[[int], tf.data.Dataset]
     numbers: Callable[[int], tf.data.Dataset] | None = None
+    outline: Callable[[], tf.data.Dataset] | None = None
+
+    @property
+    def spec(self) -> Any:
+        """The shapes and types of a batch."""
+        return (self.outline() if self.outline else self.start(0)).element_spec
 
     def epoch(self, number: int = 0) -> tf.data.Dataset:
         """The batches of one epoch, counted from 0."""
@@ -38,13 +45,18 @@ class Feed:
         AutoGraph does not read the function: what hangs on a tensor is said by tf.where or tf.cond.
         """
 
-        def start(number: int) -> tf.data.Dataset:
-            batches = self.start(number)
+        def made(batches: tf.data.Dataset, number: int) -> tf.data.Dataset:
             numbered = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(number))
-            made = numbered.map(as_written(function), num_parallel_calls=tf.data.AUTOTUNE)
-            return made.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
+            found = numbered.map(as_written(function), num_parallel_calls=tf.data.AUTOTUNE)
+            return found.prefetch(tf.data.AUTOTUNE).with_options(batches.options())
 
-        return Feed(self.steps, start, self.numbers)
+        outline = self.outline
+        return Feed(
+            self.steps,
+            lambda number: made(self.start(number), number),
+            self.numbers,
+            None if outline is None else lambda: made(outline(), 0),
+        )
 
 
 def feed(batches: tf.data.Dataset | Feed) -> Feed:

@@ -69,7 +69,7 @@ def fit(
     batches = feed(train)
     if validation is not None:
         check_set(validation)
-    if any(isinstance(layer, PixelInput) for layer in model.layers):
+    if batches.outline is None and any(isinstance(layer, PixelInput) for layer in model.layers):  # a set of one's own
         images.check_range(batches.epoch())
     shown = workers.is_chief()
     keeper = Keeper(model, patience=patience, folder=folder if shown else None)
@@ -107,7 +107,7 @@ def fit(
 
 def _batch_size(batches: Feed) -> int | None:
     """The examples of a batch, if all are of one size."""
-    sides = {tensor.shape[0] for tensor in tf.nest.flatten(batches.start(0).element_spec)}
+    sides = {tensor.shape[0] for tensor in tf.nest.flatten(batches.spec)}
     return sides.pop() if len(sides) == 1 else None
 
 

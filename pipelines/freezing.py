@@ -91,7 +91,7 @@ class Freezer:
         self._model, self._groups = model, groups
         self._layers = list(model._flatten_layers())  # containers before what they hold
         self._trainable = [layer.trainable for layer in self._layers]
-        self._shares = [(layer, name, getattr(layer, name)) for layer in self._layers for name in _dropping(layer)]
+        self._shares = [(layer, name, getattr(layer, name)) for layer in self._layers for name in dropping(layer)]
         self._rank = 0
 
     def apply(self, phase: Phase) -> None:
@@ -138,7 +138,7 @@ def _set_trainable(layer: keras.layers.Layer, value: bool) -> None:
     layer.trainable = value
 
 
-def _dropping(layer: keras.layers.Layer) -> tuple[str, ...]:
+def dropping(layer: keras.layers.Layer) -> tuple[str, ...]:
     """The attributes that say how much a layer drops while it trains."""
     if isinstance(layer, _DROPOUT):
         return ("rate",)

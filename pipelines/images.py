@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,18 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import augment as policies
-from pipelines import batches, decoding, mixing, sources
+from pipelines import batches, decoding, image_memory, mixing, sources
 from pipelines.batches import finished
 from pipelines.data import Augmentation, Images
 from pipelines.datasets import Part
-from pipelines.feed import Feed, as_written, planned
+from pipelines.feed import VIEWS, Feed, as_written, key, planned
 from pipelines.sources import Examples, ImageData
 from zoo.core.family import Pixels, Task
 from zoo.layers.pixels import pixels_of
-
-_LONG_SIDE = 1.5  # of the short side, in the photos that a cache is sized for
-_AT_ONCE = 256  # images that are read before a signal can end the reading
-_MEMORY_UNKNOWN = 4 * 2**30  # bytes; what systems that do not tell are taken to have free
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +73,7 @@ class ImageDataset:
             augment=asked.augment,
             flip=asked.mirrors,
             balance=asked.balance,
+            views=asked.views,
         )
         if not (asked.mixup or asked.cutmix):
             return feed
@@ -115,12 +111,14 @@ def training_set(
     augment: Augmentation = "light",
     flip: bool = True,
     balance: bool = False,
+    views: int = 0,
     cache_budget: int | None = None,
 ) -> Feed:
     """Shuffled, augmented batches: (B, h, w, 3) float32 in 0..255 and labels (B, ...), B always the same.
 
     A batch hangs on its number and the seed alone, bit for bit, on any number of threads; every epoch has another
-    order and other crops. With `balance` each class is drawn equally often, else each example at most once an epoch.
+    order and other crops, with `views` those of so many epochs in turn: `view_set` gives them in order.
+    With `balance` each class is drawn equally often, else each example at most once an epoch.
     `cache_budget` is in bytes: resized images that fit (by default in a quarter of the free memory) are read once and
     kept, others are read again each epoch.
 
@@ -131,23 +129,44 @@ def training_set(
     plain = augment == "none"  # what evaluation sees: nothing is left to do with what is kept
     resize, size = (_cropped, pixels.shape) if plain else (decoding.scaled, decoding.training_size(pixels))
     read = _reader(examples, lambda image: resize(image, pixels))
-    kept = functools.cache(lambda: _kept(examples, read, size, cache_budget))  # once for all starts
+    kept = functools.cache(lambda: image_memory.keep(len(examples), read, size, cache_budget))  # once for all starts
     labels = tf.constant(examples.labels)
     together, shape = batches.batch_size(len(examples), batch), (*pixels.shape, 3)
     numbers = _numbers(examples, together, balance=balance, seed=seed)
+    if views:
+        numbers = _in_views(numbers, views, seed=seed)
 
-    def start(number: int) -> tf.data.Dataset:
-        images = kept()
-
+    def start(number: int, images: tf.Tensor | None) -> tf.data.Dataset:
         @as_written
         def make(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = read(index) if images is None else _of(images, index)
+            image = read(index) if images is None else image_memory.take(images, index)
             return _as_float(tf.ensure_shape(image, shape) if plain else policy(image, draw), labels[index])
 
         single = numbers.start(number).unbatch().map(make, num_parallel_calls=tf.data.AUTOTUNE)
         return finished(single.batch(together, drop_remainder=True))
 
-    return Feed(numbers.steps, start, lambda number: numbers.start(number).map(as_written(lambda rows, draws: rows)))
+    return Feed(
+        numbers.steps,
+        lambda number: start(number, kept()),
+        lambda number: numbers.start(number).map(as_written(lambda rows, draws: rows)),
+        lambda: start(0, None),
+    )
+
+
+def view_set(
+    examples: Examples, pixels: Pixels, *, batch: int, seed: int, augment: Augmentation, flip: bool, views: int
+) -> tf.data.Dataset:
+    """The images as `training_set` shows them in its views: all in order in the first one, then in the next."""
+    policy = policies.policy(augment, pixels, flip=flip)
+    read, labels = _reader(examples, lambda image: decoding.scaled(image, pixels)), tf.constant(examples.labels)
+
+    @as_written
+    def make(view: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        draws = _draws_of_view(view, index[tf.newaxis], seed=seed)[0]
+        return _as_float(policy(read(index), draws), labels[index])
+
+    both = tf.data.Dataset.range(views * len(examples)).map(lambda at: (at // len(examples), at % len(examples)))
+    return finished(both.map(make, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
 
 def color(pixels: Pixels) -> Pixels:
@@ -172,7 +191,7 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
     read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels)
     order = tf.data.Dataset.range(len(examples))
     images = order.map(as_written(lambda index: (read(index), labels[index])), num_parallel_calls=tf.data.AUTOTUNE)
-    if _fits(len(examples), pixels.shape, cache_budget):
+    if image_memory.fits(len(examples), pixels.shape, cache_budget):
         images = images.cache()
     return finished(images.map(as_written(_as_float), num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
@@ -221,55 +240,26 @@ def _numbers(examples: Examples, batch: int, *, balance: bool, seed: int) -> Fee
     return planned(with_draws, steps=len(examples) // batch, seed=seed)
 
 
+def _in_views(numbers: Feed, views: int, *, seed: int) -> Feed:
+    """The same numbers, and draws that hang on the example and the view of the epoch."""
+
+    def with_draws(found: tuple[tf.Tensor, tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows, _ = found
+        return rows, _draws_of_view(number // numbers.steps % views, rows, seed=seed)
+
+    return numbers.map(with_draws)
+
+
+def _draws_of_view(view: tf.Tensor, rows: tf.Tensor, *, seed: int) -> tf.Tensor:
+    """What decides the augmentation of some examples (B,) in a view: (B, 2) int32."""
+    base = tf.random.stateless_uniform((), key(seed, VIEWS, view), minval=None, maxval=None, dtype=tf.int32)
+    return tf.stack([tf.broadcast_to(base, tf.shape(rows)), tf.cast(rows, tf.int32)], axis=1)
+
+
 def _reader(examples: Examples, resize: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """The function from an example's number to its image, decoded and resized, (h, w, 3) uint8."""
     images, decode = decoding.elements(examples.images), decoding.decoder(examples.images)
     return lambda index: resize(decode(images[index]))
-
-
-def _kept(
-    examples: Examples, read: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int], budget: int | None
-) -> tf.Tensor | None:
-    """All images in one list of tensors, or nothing if they do not fit in the budget.
-
-    A list of tensors is a value, to any function of tf.data. With a variable or a table in its stead, tf.data would
-    compute one image at a time wherever operations are to be deterministic.
-    """
-    budget = _free_memory() // 4 if budget is None else budget
-    if not _fits(len(examples), size, budget):
-        return None
-    with tf.device("CPU:0"):
-        order = tf.data.Dataset.range(len(examples))
-        images = iter(finished(order.map(as_written(read), num_parallel_calls=tf.data.AUTOTUNE)))
-
-        @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
-        def following(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            found = tf.TensorArray(tf.uint8, size=count, element_shape=(None, None, 3), infer_shape=False)
-            taken = tf.constant(0, tf.int64)
-            for place in tf.range(count):
-                image = next(images)
-                found, taken = found.write(place, image), taken + tf.size(image, tf.int64)
-            return found.flow, taken
-
-        whole, left = None, budget
-        for first in range(0, len(examples), _AT_ONCE):
-            more, taken = following(min(_AT_ONCE, len(examples) - first))
-            left -= int(taken)
-            if left < 0:  # they are longer than was to be expected
-                return None
-            whole = (
-                more
-                if whole is None
-                else tf.raw_ops.TensorListConcatLists(input_a=whole, input_b=more, element_dtype=tf.uint8)
-            )
-        return whole
-
-
-def _of(images: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """One of the images that are kept, (h, w, 3) uint8."""
-    return tf.raw_ops.TensorListGetItem(
-        input_handle=images, index=tf.cast(index, tf.int32), element_shape=[-1, -1, 3], element_dtype=tf.uint8
-    )
 
 
 def _cropped(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
@@ -279,18 +269,3 @@ def _cropped(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
 
 def _as_float(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(image, tf.float32), label
-
-
-def _fits(count: int, size: tuple[int, int], budget: int | None) -> bool:
-    """Whether `count` uint8 images that cover `size` fit in the budget, or in a quarter of the free memory."""
-    needed = count * size[0] * size[1] * 3 * _LONG_SIDE
-    return needed <= (_free_memory() // 4 if budget is None else budget)
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping; only Linux tells without a further package."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return _MEMORY_UNKNOWN
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -28,6 +28,7 @@ from pipelines.monitor import Epoch, TrainingDiverged, Watcher
 from pipelines.optimization import USUAL, Optimization
 from pipelines.recovery import BY_GRADIENT, Course, Recovery, RolledBack, assign, begins_epoch, begins_phase, evaluate
 from pipelines.run import Phase
+from pipelines.shortcut import Given, Source, shorten
 
 SECONDS = 60.0  # between two checkpoints within an epoch, unless steps are counted
 
@@ -43,6 +44,7 @@ class Settings:
     divide: bool = True  # whether it goes on in more micro-batches where memory does not suffice
     about: Mapping[str, Any] = field(default_factory=dict)  # what checkpoints say of the data
     names: Callable[[int], Sequence[str]] = lambda number: ()  # what the examples of a batch are called
+    features: Source | None = None  # the examples, where layers that are frozen in a phase may see each of them once
     until: int | None = None  # epochs of all phases together, after which it stops where it is, to go on another time
 
 
@@ -89,6 +91,8 @@ class Loop:
         self._saved = time.monotonic()
         self._new_best = False
         self._average: MovingAverage | None = None
+        self._features = settings.features
+        self._given: Given = Given(feed, validation)
 
     def run(self, resumed: Checkpoint | None = None) -> None:
         """Train until all phases are done, or as many epochs as are asked for; the model ends with the best weights.
@@ -98,7 +102,9 @@ class Loop:
             TrainingDiverged: the loss or a gradient is no number any more.
         """
         if resumed is not None:
-            self._course.become(resumed.state.get("course", {}))
+            course = resumed.state.get("course", {})
+            self._course.become(course)
+            self._features = self._features if "cached" in course else None  # it began when there was no such thing
             self._restore(resumed)
         before, given = None, resumed
         with Freezer(self._model, self._groups) as freezer, self._model.distribute_strategy.scope():
@@ -110,9 +116,11 @@ class Loop:
                     assign(self._variables(), resumed.arrays)
                 else:
                     self._keeper.begin()
+                    self._course.cached = None
                 if resumed is None or resumed is not given or not self._checkpoints:
                     self._save()
                 try:
+                    self._given = self._shortened(phase, engine)
                     self._run_phase(phase, engine)
                 except RolledBack as back:
                     resumed = back.checkpoint
@@ -129,7 +137,7 @@ class Loop:
         built = optimizer.build(self._model, self._groups, phase, chosen, steps=self._feed.steps * phase.epochs)
         optimizer.carry_state(before, built)
         self._model.compile(built, loss=self._loss, weighted_metrics=list(self._metrics()))
-        self._model._symbolic_build(data_batch=example(self._feed.start(0).element_spec))
+        self._model._symbolic_build(data_batch=example(self._feed.spec))
         learning = {name: self._groups[name] for name in unfrozen(self._groups, phase)}
         for watcher in self._watchers:
             watcher.begin_phase(self.at.phase, phase, list(learning))
@@ -141,6 +149,19 @@ class Loop:
             self._model, variables, accumulate=self._course.accumulate, clip=Clip.of(chosen),
             average=self._average, penalty=penalty(self._model, chosen),
         )  # fmt: skip
+
+    def _shortened(self, phase: Phase, engine: Engine) -> Given:
+        """What this phase trains and validates on: what its frozen layers answer, where that is right and pays."""
+        found = self._given = Given(self._feed, self._validation)  # the memory of the phase before is free then
+        self._recovery.read(self._feed)
+        if self._features is not None and self._course.cached is not False:
+            found = shorten(
+                self._model, phase, self._features, found, engine, between=self._accord.leave_if_asked,
+                history=self._keeper.history, begun=self._course.cached is True,
+            )  # fmt: skip
+        self._course.cached = found.feed is not self._feed
+        self._recovery.read(found.feed)
+        return found
 
     def _run_phase(self, phase: Phase, engine: Engine) -> None:
         while self.at.epoch < phase.epochs and not self._keeper.exhausted and not self._is_enough:
@@ -191,9 +212,9 @@ class Loop:
         return epoch
 
     def _validate(self, engine: Engine) -> dict[str, float]:
-        if self._validation is None:
+        if self._given.validation is None:
             return {}
-        found = evaluate(engine, self._validation, between=self._accord.leave_if_asked)
+        found = evaluate(engine, self._given.validation, between=self._accord.leave_if_asked)
         return {f"val_{name}": value for name, value in found.items()}
 
     @property
@@ -234,7 +255,7 @@ class Loop:
             return None
         assign(self._variables(), known.arrays)
         begun = known.state["position"]["step"]
-        batches = engine.batches(self._feed.start(begun))
+        batches = engine.batches(self._given.feed.start(begun))
         for _ in range(begun, number):
             engine.train(batches)
         before = [np.array(variable) for variable in self._model.variables]

@@ -22,7 +22,7 @@ def mixed(feed: Feed, *, classes: int, mixup: float, cutmix: float, seed: int) -
     Raises:
         ValueError: a batch holds a single image.
     """
-    if feed.start(0).element_spec[0].shape[0] == 1:
+    if feed.spec[0].shape[0] == 1:
         raise ValueError(
             f"Images(mixup={mixup:g}, cutmix={cutmix:g}) mixes the images of a batch, and a batch holds one. "
             "Use batches of 2 or more, or set both to 0."

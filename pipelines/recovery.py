@@ -56,11 +56,11 @@ class Course:
     rollbacks: int = 0  # how often it went back since its loss was no number
     rate: float = 1.0  # what the learning rates of all phases are multiplied by
     furthest: int = 0  # the step at which it diverged, the last of them
+    cached: bool | None = None  # whether this phase reads what its frozen layers answer; not decided yet
 
     def become(self, values: State) -> None:
         """Take over what a checkpoint holds of it."""
-        for name, value in values.items():
-            setattr(self, name, value)
+        vars(self).update(values)
 
     @property
     def told(self) -> str:
@@ -88,6 +88,11 @@ class Recovery:
         self._model, self._feed, self._states = model, feed, states
         self._course, self._keeper, self._rollbacks = course, keeper, rollbacks
         self._batches: Any = None  # one iterator for all phases: a data set of one's own may draw anew for each
+
+    def read(self, feed: Feed) -> None:
+        """Take the next steps on another feed, whose batches have the same examples."""
+        if feed is not self._feed:
+            self._feed, self._batches = feed, None
 
     def step(
         self, engine: Engine, at: Position, variables: Values, save: Callable[[], None] | None, *wishes: bool

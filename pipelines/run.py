@@ -72,16 +72,24 @@ class Hardware:
     TF_CONFIG, or "auto": multi_worker where several are named, else mirrored where there are several GPUs (or
     several logical CPU devices), else one. precision: "auto" is the fastest that all devices have. deterministic:
     the same run on the same machine gives the same weights, bit for bit; False is faster on GPUs, and may not.
+
+    cache: layers that are frozen in a phase see each example once, and what they answer is stored in the run's folder
+    while it trains: in memory if it fits. The weights that are learned are the same but for rounding. None: where an
+    example looks the same in every epoch, or in one of a few views (Images(augment="none") or views=4), and where it
+    saves work; True: in phases of a single epoch too, and a note says why where it cannot be; False: never.
     """
 
     strategy: Strategy = "auto"
     precision: Precision = "float32"
     accumulate: int = 1  # micro-batches of a device's part of a batch: they need their memory one after the other
     deterministic: bool = True
+    cache: bool | None = None
 
     def __post_init__(self) -> None:
         if type(self.deterministic) is not bool:
             raise ValueError(f"Hardware(deterministic={self.deterministic!r}) must be True or False.")
+        if self.cache not in (None, True, False):
+            raise ValueError(f"Hardware(cache={self.cache!r}) must be True, False or None, which is where it pays.")
         if type(self.accumulate) is not int or self.accumulate < 1:
             raise ValueError(f"Hardware(accumulate={self.accumulate!r}) must be a whole number of at least 1.")
         check_choice("Hardware(strategy)", self.strategy, Strategy)

@@ -11,7 +11,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines import batch_size, bundle, cluster, datasets, diagnosis, hardware, objectives, outcome, teacher, workers
+from pipelines import (
+    batch_size,
+    bundle,
+    cluster,
+    datasets,
+    diagnosis,
+    frozen,
+    hardware,
+    objectives,
+    outcome,
+    teacher,
+    workers,
+)
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
@@ -77,23 +89,26 @@ def resume(folder: str | Path, *, progress: bool = True) -> Bundle:
         return outcome.conclude(found)
 
 
-def advance(run: Run, *, epochs: int | None = None, progress: bool = False) -> History:
+def advance(run: Run, *, epochs: int | None = None, cache: Path | None = None, progress: bool = False) -> History:
     """Train a run up to so many epochs of all its phases together, or all of them, and leave it where it is then.
 
     It begins in `run.out`, or goes on from its newest checkpoint there; learning rates are those of the whole run. The
     test split is not looked at, and no bundle is made: `resume` does that, once it has trained what is left.
+    `cache` is a folder in which runs on the same data share what their frozen layers answer.
 
     Raises:
         ValueError: as `train`, or there is no validation split to tell how good it is, or another run began there.
         FileExistsError: the run there has come to its end.
         CheckpointsError, TrainingDiverged, OutOfMemory, Interrupted: as `train`.
     """
-    with advanced(run, epochs=epochs, progress=progress) as found:
+    with advanced(run, epochs=epochs, cache=cache, progress=progress) as found:
         return found.history
 
 
 @contextlib.contextmanager
-def advanced(run: Run, *, epochs: int | None = None, progress: bool = False) -> Iterator[Fitted]:
+def advanced(
+    run: Run, *, epochs: int | None = None, cache: Path | None = None, progress: bool = False
+) -> Iterator[Fitted]:
     """Inside, what `advance` has made of a run's model, which holds the best weights so far.
 
     Raises:
@@ -102,13 +117,19 @@ def advanced(run: Run, *, epochs: int | None = None, progress: bool = False) -> 
     if epochs is not None and (type(epochs) is not int or epochs < 1):
         raise ValueError(f"advance(epochs={epochs!r}) must be a whole number of at least 1, or None for all.")
     run = outcome.begun(run)
-    with _fitted(run, until=epochs, scored=True, progress=progress) as found:
+    with _fitted(run, until=epochs, scored=True, cache=cache, progress=progress) as found:
         yield found
 
 
 @contextlib.contextmanager
 def _fitted(
-    run: Run, *, anew: bool = False, until: int | None = None, scored: bool = False, progress: bool
+    run: Run,
+    *,
+    anew: bool = False,
+    until: int | None = None,
+    scored: bool = False,
+    cache: Path | None = None,
+    progress: bool,
 ) -> Iterator[Fitted]:
     """Inside, a run's model once it is trained, from its newest checkpoint on unless it is to begin `anew`.
 
@@ -122,13 +143,13 @@ def _fitted(
         data = datasets.load(run, folder=run.out) if found else datasets.load(run)
         if scored:
             outcome.check_scored(run, data)
-        with _carried_out(run, data, resumed=found, until=until, progress=progress) as done:
+        with _carried_out(run, data, resumed=found, until=until, cache=cache, progress=progress) as done:
             yield done
 
 
 @contextlib.contextmanager
 def _carried_out(
-    run: Run, data: Dataset, *, resumed: Checkpoint | None, until: int | None, progress: bool
+    run: Run, data: Dataset, *, resumed: Checkpoint | None, until: int | None, cache: Path | None, progress: bool
 ) -> Iterator[Fitted]:
     hardware.seed(run.hardware, run.seed)
     outcome.agree(run, data, resumed)
@@ -158,7 +179,10 @@ def _carried_out(
             tensorboard=run.out / FOLDER,
             checkpoints=checkpoints,
             resumed=resumed,
-            settings=_settings(run, data, training, about, until),
+            settings=dataclasses.replace(
+                _settings(run, data, training, about, until),
+                features=frozen.source(run, data, learner, objective, folder=cache),
+            ),
         )
         devices = hardware.describe(strategy, run.hardware, batch=batch)
         yield Fitted(run, data, objective, model, learner, history, training.steps, devices)

@@ -72,7 +72,7 @@ def train(job: Job) -> Result:
     placing.take(job)
     if job.start is not None:
         adoption.adopt(job.start, job.folder)
-    with advanced(job.run, epochs=job.epochs, progress=True) as fitted:
+    with advanced(job.run, epochs=job.epochs, cache=job.cache, progress=True) as fitted:
         result = scored(fitted.history)
         if result.status == "completed" and job.measure:
             from tuning.measuring import measured

@@ -37,6 +37,10 @@ Crop = Annotated[
     _option("Share that the centre crop keeps, 1 for all; the model's own if not given.", kind="images"),
 ]
 Augment = Annotated[str | None, _option("none, light (usual) or standard.", kind="images")]
+Views = Annotated[
+    int | None,
+    _option("Ways in which each image is augmented, in turn; frozen layers see each once. Else others.", kind="images"),
+]
 Flip = Annotated[bool | None, _option("Mirror images while training.", "--flip/--no-flip", kind="images")]
 Balance = Annotated[bool, _option("Draw each class equally often while training.", "--balance", kind="images")]
 Mixup = Annotated[float | None, _option("Mix images in pairs, by a share from Beta(x, x): 0.2, say.", kind="images")]

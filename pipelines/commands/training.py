@@ -74,6 +74,7 @@ def fit(
     size: options.Size = None,
     crop: options.Crop = None,
     augment: options.Augment = None,
+    views: options.Views = None,
     flip: options.Flip = None,
     balance: options.Balance = False,
     mixup: options.Mixup = None,
@@ -123,6 +124,7 @@ def fit(
     workers: training.Workers = None,
     index: training.Index = None,
     deterministic: training.Deterministic = True,
+    cache: training.Cache = None,
 ) -> None:
     """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
     training.join(workers, index)

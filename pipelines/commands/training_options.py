@@ -60,6 +60,14 @@ Deterministic = Annotated[
         panel="Machines",
     ),
 ]  # fmt: skip
+Cache = Annotated[
+    bool | None,
+    _option(
+        "Have frozen layers see each example once, and keep what they answer; where it pays if not given.",
+        "--cache/--no-cache",
+        panel="Machines",
+    ),
+]
 
 Loss = Annotated[
     str | None,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import decoding, images
+from pipelines import decoding, image_memory, images
 from pipelines.sources import Examples
 from tests.pipelines.pictures import encoded, pattern
 from zoo.core.family import Pixels
@@ -149,8 +149,8 @@ def test_longer_images_than_expected_do_not_fill_the_memory():
     size = decoding.training_size(PIXELS)
     exact = sum(np.prod(read(tf.constant(index)).shape) for index in range(8))
     assert exact > 8 * size[0] * size[1] * 3 * 1.5
-    assert images._kept(wide, read, size, int(exact) - 1) is None
-    assert images._kept(wide, read, size, int(exact)) is not None
+    assert image_memory.keep(len(wide), read, size, int(exact) - 1) is None
+    assert image_memory.keep(len(wide), read, size, int(exact)) is not None
 
 
 @pytest.mark.parametrize("counts", [(3, 5, 14), (1, 1, 20), (0, 7, 15)])
