@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import shortcut
+from pipelines import datasets, frozen, images, objectives, shortcut
 from pipelines.checkpoints import Checkpoints
+from pipelines.creation import create
 from pipelines.data import Images, Texts
 from pipelines.features import FOLDER
 from pipelines.optimization import Optimization
@@ -17,6 +18,8 @@ from pipelines.recipes import feature_extraction
 from pipelines.run import Hardware, Phase, Run
 from pipelines.train import CHECKPOINTS, advanced
 from tests.pipelines import small
+from tests.pipelines.feeds import image_examples
+from zoo.core.family import Pixels
 
 SGD = Optimization(optimizer="sgd")  # whose steps are as exact as the gradients
 BERT = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 16}
@@ -86,11 +89,26 @@ def test_a_recipe_of_several_phases_learns_the_same(tmp_path, plain, cuts):
     check_equal(tmp_path, plain, cuts, phases=2, recipe=phases)
 
 
-def test_views_are_taken_in_turn(tmp_path, plain, cuts):
+def test_epochs_take_the_views_in_turn():
+    examples, pixels = image_examples(10), Pixels(size=16)
+    options = {"seed": 3, "augment": "standard", "flip": True, "views": 2}
+    feed = images.training_set(examples, pixels, batch=4, **options)
+    (whole, labels), *more = images.view_set(examples, pixels, batch=20, **options)
+    assert (len(whole), more) == (20, [])
+    assert np.abs(whole[:10] - whole[10:]).max() > 10  # other crops and colors
+    for number, (batch, targets) in enumerate(feed.start(0).take(3 * feed.steps)):
+        numbers = next(iter(feed.numbers(number).take(1))).numpy() + 10 * (number // feed.steps % 2)
+        np.testing.assert_array_equal(batch, whole.numpy()[numbers])
+        np.testing.assert_array_equal(targets, labels.numpy()[numbers])
+
+
+@pytest.mark.slow
+def test_with_views_it_learns_the_same(tmp_path, plain, cuts):
     data = dataclasses.replace(plain, augment="light", views=2, balance=True)
     check_equal(tmp_path, data, cuts, recipe=feature_extraction(epochs=3), class_weights="balanced")
 
 
+@pytest.mark.slow
 def test_texts_keep_their_mask_and_their_length(tmp_path, cuts):
     data = texts(tmp_path / "texts.csv")
     check_equal(tmp_path, data, cuts, model="bert_tiny", overrides=BERT, recipe=(Phase(2, 1e-2, unfreeze=2),))
@@ -110,36 +128,47 @@ def test_other_ways_to_train_learn_the_same(tmp_path, plain, cuts, changes, tole
     check_equal(tmp_path, plain, cuts, tolerance=tolerance, **changes)
 
 
-def test_where_it_cannot_be_it_is_not_and_says_so(tmp_path, plain, cuts, caplog):
-    anew = {"augmented anew": {"augment": "light"}, "mix other images": {"mixup": 0.2}}
-    for reason, changes in anew.items():
-        trained(run(tmp_path / reason, dataclasses.replace(plain, **changes), recipe=(Phase(1, 1e-2),)))
-        assert not cuts
-        assert any(reason in message for message in caplog.messages)
-    trained(run(tmp_path / "never", plain, cache=False))
+def test_where_examples_look_otherwise_each_time_it_is_not_and_says_so(tmp_path, plain, caplog):
+    for changes, reason in (
+        ({"augment": "light"}, "augmented anew"),
+        ({"mixup": 0.2}, "mix other images"),
+        ({"augment": "light", "views": 2, "cutmix": 1.0}, "mix other images"),
+    ):
+        caplog.clear()
+        for cache in (None, False, True):
+            asked = run(tmp_path / "run", dataclasses.replace(plain, **changes), cache=cache)
+            data = datasets.load(asked)
+            assert frozen.source(asked, data, create(asked, data), objectives.of_run(asked, data), folder=None) is None
+            assert any(reason in message for message in caplog.messages) == bool(cache)
+
+
+@pytest.mark.slow
+def test_where_little_is_saved_it_is_not(tmp_path, plain, cuts):
     trained(run(tmp_path / "little", plain, cache=None))
     assert not cuts
 
 
-def test_it_goes_on_bit_for_bit(tmp_path, plain, cuts):
+@pytest.mark.parametrize(
+    "name", ["removed", pytest.param("kept", marks=pytest.mark.slow), pytest.param("shared", marks=pytest.mark.slow)]
+)
+def test_it_goes_on_bit_for_bit(tmp_path, plain, cuts, name):
     options = {"recipe": (Phase(2, 1e-2), Phase(1, 1e-2, unfreeze=2)), "save_steps": 1}
     whole, told, _ = trained(run(tmp_path / "whole", plain, **options))
     trained(run(tmp_path / "begun", plain, **options), epochs=1)
     assert list((tmp_path / "begun" / FOLDER).glob("*/index.json"))
-    for name in ("kept", "removed", "shared"):
-        shutil.copytree(tmp_path / "begun", tmp_path / name)
-        for number in Checkpoints(tmp_path / name / CHECKPOINTS).numbers()[-2:]:  # killed within the epoch
-            shutil.rmtree(tmp_path / name / CHECKPOINTS / f"checkpoint-{number:06}")
-        if name != "kept":
-            shutil.rmtree(tmp_path / name / FOLDER)
-        cache = tmp_path / "cache" if name == "shared" else None
-        weights, metrics, _ = trained(run(tmp_path / name, plain, **options), cache=cache)
-        assert metrics == told
-        for one, other in zip(weights, whole, strict=True):
-            np.testing.assert_array_equal(one, other)
-    assert len(cuts) == 2 + 1 + 3 * 2
+    for number in Checkpoints(tmp_path / "begun" / CHECKPOINTS).numbers()[-2:]:  # killed within the epoch
+        shutil.rmtree(tmp_path / "begun" / CHECKPOINTS / f"checkpoint-{number:06}")
+    if name != "kept":
+        shutil.rmtree(tmp_path / "begun" / FOLDER)
+    cache = tmp_path / "cache" if name == "shared" else None
+    weights, metrics, _ = trained(run(tmp_path / "begun", plain, **options), cache=cache)
+    assert metrics == told
+    for one, other in zip(weights, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(cuts) == 2 + 1 + 2
 
 
+@pytest.mark.slow
 def test_a_run_of_before_goes_on_as_it_began(tmp_path, plain, cuts):
     options = {"recipe": (Phase(2, 1e-2), Phase(2, 1e-2, unfreeze=2))}
     whole, told, _ = trained(run(tmp_path / "whole", plain, cache=False, **options))
@@ -160,14 +189,13 @@ def test_a_run_of_before_goes_on_as_it_began(tmp_path, plain, cuts):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_runs_share_what_frozen_layers_answer(tmp_path, plain, cuts, monkeypatch):
-    folder, passes = tmp_path / "cache", []
-    known = shortcut._computing
+    folder, passes, known = tmp_path / "cache", [], shortcut._computing
     monkeypatch.setattr(shortcut, "_computing", lambda *a, **o: lambda: passes.append(1) or known(*a, **o)())
-    for number, changes in enumerate(({}, {"batch": 4}, {"class_weights": "balanced", "optimization": SGD})):
-        trained(run(tmp_path / f"{number}", plain, recipe=(Phase(1, 1e-2),), **changes), cache=folder)
-    assert (len(cuts), len(passes)) == (3, 2)  # training and validation images, once
-    trained(
-        run(tmp_path / "other", plain, recipe=(Phase(1, 1e-2),), seed=1), cache=folder
-    )  # other weights, another split
+    once = (Phase(1, 1e-2),)
+    trained(run(tmp_path / "one", plain, recipe=once), cache=folder)
+    trained(run(tmp_path / "two", plain, recipe=once, batch=4, class_weights="balanced"), cache=folder)
+    assert (len(cuts), len(passes)) == (2, 2)  # training and validation images, once
+    trained(run(tmp_path / "other", plain, recipe=once, seed=1), cache=folder)  # other weights, and another split
     assert len(passes) == 4
