@@ -28,7 +28,7 @@ class Order(StrEnum):
     name = "name"
 
 
-_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps", "latents": "random numbers"}
+_STEPS = {"images": "pixels", "texts": "tokens", "series": "steps", "latents": "latent"}
 _KEYS: dict[Order, Callable[[Entry], Any]] = {
     Order.top1: lambda entry: -(entry.best.top1 or 0) if entry.best else 0,  # the best first, unknown ones last
     Order.params: lambda entry: entry.parameters,
