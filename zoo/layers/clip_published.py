@@ -39,7 +39,7 @@ def read(config: Mapping[str, Any], shapes: Shapes) -> tuple[Task, dict[str, Any
         CheckpointError: it is of a kind that is not built here, a value is out of range, or the tensors disagree.
     """
     kind = config.get("model_type")
-    if kind not in _SAVED:
+    if not isinstance(kind, str) or kind not in _SAVED:
         return None
     saved = hub_pairs.saved_class(config) or _SAVED[kind][1]
     tasks = [task for task, name in _SAVED.values() if saved in (name, f"{name}WithProjection")]
