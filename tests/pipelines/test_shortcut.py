@@ -84,6 +84,7 @@ def check_equal(tmp_path: Path, data, cuts: list[int], *, phases: int = 1, toler
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance)
 
 
+@pytest.mark.slow
 def test_a_recipe_of_several_phases_learns_the_same(tmp_path, plain, cuts):
     phases = Phase(2, 1e-2), Phase(1, 1e-2, unfreeze=2, batch_norm="train"), Phase(1, 1e-2, unfreeze="all")
     check_equal(tmp_path, plain, cuts, phases=2, recipe=phases)

@@ -135,6 +135,7 @@ def test_an_image_is_written_the_same_with_a_cache_and_without():
         generate(model, prompts[:1], new_tokens=7)
 
 
+@pytest.mark.slow
 def test_a_step_of_fixed_shapes_feeds_itself():
     model, ids = model_of("shifted"), sequences(1)
     fixed, whole = fixed_step(model, 11), whole_pass(model, ids)
