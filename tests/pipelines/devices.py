@@ -66,10 +66,13 @@ def overflowing() -> tuple[np.ndarray, ...]:
 
 
 def plain() -> keras.Model:
-    """Convolutions and dense layers."""
+    """Convolutions and dense layers.
+
+    Their activation is smooth: rounding that takes an input of a ReLU over 0 would change a gradient by all of it.
+    """
     x = image = keras.Input((8, 8, 3))
-    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stem_conv")(x)
-    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stage1_conv")(x)
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="softplus", name="stem_conv")(x)
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="softplus", name="stage1_conv")(x)
     x = layers.Flatten(name="head_flat")(x)
     return keras.Model(image, layers.Dense(CLASSES, dtype="float32", name="head_logits")(x))
 
@@ -87,9 +90,9 @@ def normalized() -> keras.Model:
 def auxiliary() -> keras.Model:
     """A second classifier in the middle, which takes part in the loss."""
     x = image = keras.Input((8, 8, 3))
-    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stem_conv")(x)
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="softplus", name="stem_conv")(x)
     early = layers.Dense(CLASSES, dtype="float32", name="head_auxiliary1")(layers.Flatten()(x))
-    x = layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="stage1_conv")(x)
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="softplus", name="stage1_conv")(x)
     late = layers.Dense(CLASSES, dtype="float32", name="head_logits")(layers.Flatten()(x))
     return AuxiliaryModel(image, {"logits": late, "auxiliary1": early})
 
