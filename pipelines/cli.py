@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from pipelines.commands import attention, generating, models, runs, training, weights
-from pipelines.commands.terminal import fail
+from pipelines.commands.terminal import run
 from tuning import command
 
 app = typer.Typer(
@@ -38,15 +36,8 @@ for function in (
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error, not a traceback."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        fail("Interrupted.", 130)
-    except (ValueError, ArithmeticError, OSError) as error:
-        if os.environ.get("ZOO_TRACEBACK"):
-            raise
-        fail(f"{error}", 1)
+    """Run the command line."""
+    run(app)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""What the search scripts share: their options, and a mistake of the user's as one line."""
+"""What the search scripts share: their options, and how they carry out a search."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.commands.terminal import fail, import_tensorflow
+from pipelines.commands.terminal import import_tensorflow
 from tuning import terms, told
 from tuning.plan import Plan
 from tuning.search import Found, search
@@ -55,18 +54,6 @@ def carry_out(plan: Plan, asked: argparse.Namespace) -> None:
         )
 
     told.finish(work, asked.out)
-
-
-def run(main: Callable[[], None]) -> None:
-    """Run a script; a user's mistake is one line on standard error, not a traceback."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        fail("Interrupted.", 130)
-    except (ValueError, ArithmeticError, OSError) as error:
-        if os.environ.get("ZOO_TRACEBACK"):
-            raise
-        fail(f"{error}", 1)
 
 
 def _seconds(text: str) -> float:

@@ -7,6 +7,7 @@ Copy this file to search for something else: other models, another recipe, range
 
 from __future__ import annotations
 
+from pipelines.commands.terminal import run
 from pipelines.recipes import fine_tuning
 from pipelines.run import Images, Run
 from tuning import script, spaces
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

@@ -7,6 +7,7 @@ Latency and size are those of the int8 TFLite file, measured on this machine: le
 
 from __future__ import annotations
 
+from pipelines.commands.terminal import run
 from pipelines.recipes import fine_tuning
 from pipelines.run import Images, Run
 from tuning import script, spaces
@@ -28,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

@@ -5,6 +5,7 @@ python -m tuning.search_series --series weather.csv --target temperature --budge
 
 from __future__ import annotations
 
+from pipelines.commands.terminal import run
 from pipelines.recipes import from_scratch
 from pipelines.run import Run, Series
 from tuning import script, spaces
@@ -24,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

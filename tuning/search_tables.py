@@ -5,6 +5,7 @@ python -m tuning.search_tables --tables homes.csv --target price --budget 10m
 
 from __future__ import annotations
 
+from pipelines.commands.terminal import run
 from pipelines.recipes import from_scratch
 from pipelines.run import Run, Tables
 from tuning import script, spaces
@@ -21,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

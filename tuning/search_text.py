@@ -6,6 +6,7 @@ python -m tuning.search_text --texts reviews.csv --model minilm/ --budget 2h
 
 from __future__ import annotations
 
+from pipelines.commands.terminal import run
 from pipelines.recipes import from_scratch
 from pipelines.run import Run, Texts
 from tuning import script, spaces
@@ -26,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from rich.console import Console
@@ -16,6 +17,18 @@ def fail(message: str, code: int) -> NoReturn:
     """One line on standard error, then the end of the process."""
     Console(stderr=True, highlight=False).print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
     sys.exit(code)
+
+
+def run(program: Callable[[], None]) -> None:
+    """Run a program; a user's mistake is one line on standard error, not a traceback."""
+    try:
+        program()
+    except KeyboardInterrupt:
+        fail("Interrupted.", 130)
+    except (ValueError, ArithmeticError, OSError) as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            raise
+        fail(f"{error}", 1)
 
 
 def megabytes(size: int) -> str:
