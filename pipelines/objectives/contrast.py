@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from pipelines.cached_engine import CachedEngine
 from pipelines.datasets import Part
 from pipelines.objectives.objective import Objective, WeightedMetric
 from pipelines.objectives.retrieval import RetrievalScores, score
@@ -21,6 +20,7 @@ NUMBERS = ("image_number", "caption_number")  # what tells which images and whic
 
 def contrast() -> Objective:
     """Batches of pipelines.pairs -> (inputs, (B, 2) numbers of the image and of the caption)."""
+    from pipelines.cached_engine import CachedEngine  # which has losses of this package
 
     def evaluate(model: keras.Model, batches: tf.data.Dataset, part: Part) -> RetrievalScores:
         return score(model, batches)
@@ -80,8 +80,8 @@ class Contrastive(keras.Model):
         return tf.math.divide_no_nan(tf.reduce_sum(found), examples) / _replicas()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Nothing more: the loss has seen to it."""
-        return self.get_metrics_result()
+        """The compiled metrics of the image's embedding, which are none: the loss has seen to its own."""
+        return super().compute_metrics(x, y, y_pred["image_embedding"], sample_weight)
 
     def save_weights(self, filepath, overwrite=True, **options):
         """Write the weights of the model that it learns for."""
@@ -105,7 +105,8 @@ def similarity_of(model: keras.Model) -> Similarity:
         ValueError: it has none.
     """
     found = next((layer for layer in model.layers if isinstance(layer, Similarity)), None)
-    if found is None or not {"image_embedding", "text_embedding"} <= set(getattr(model, "output_names", ())):
+    given = model.output if isinstance(model.output, Mapping) else {}
+    if found is None or not {"image_embedding", "text_embedding"} <= set(given):
         raise ValueError(f'{model.name!r} does not compare images with texts. Build it with task="contrast", as clip.')
     return found
 
