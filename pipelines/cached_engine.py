@@ -8,6 +8,7 @@ goes on through it. The step is that of the whole batch, for a third more comput
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,7 +43,7 @@ class CachedEngine(Engine):
             with tf.GradientTape() as tape:
                 found = self._embeddings(after(part, gradients))
                 told = tf.add_n([tf.reduce_sum(found[n] * each) for n, each in zip(EMBEDDINGS, piece, strict=True)])
-            more = tape.gradient(told, self._variables, unconnected_gradients="zero")
+            more = self._dense(tape.gradient(told, self._variables))
             gradients = [total(*pair) for pair in zip(gradients, more, strict=True)]
         return gradients, loss
 
@@ -68,6 +69,10 @@ class CachedEngine(Engine):
             if self._penalty is not None:
                 loss += self._penalty() / self._replicas
             scaled = model.optimizer.scale_loss(loss)
-        sources = [embeddings, self._variables]
-        cached, gradients = tape.gradient(scaled, sources, unconnected_gradients="zero")
-        return loss, cached, [tf.convert_to_tensor(each) for each in gradients]
+        cached, found = tape.gradient(scaled, [embeddings, self._variables])
+        return loss, cached, self._dense(found)
+
+    def _dense(self, gradients: Sequence[Any]) -> list[tf.Tensor]:
+        """Zeros where there is none; TensorFlow itself makes none for variables of Keras."""
+        pairs = zip(gradients, self._variables, strict=True)
+        return [tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
