@@ -21,12 +21,13 @@ from pipelines import (
     hardware,
     objectives,
     outcome,
-    tasks,
+    settling,
     teacher,
     workers,
 )
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.codebook_engine import CodebookEngine
 from pipelines.creation import create
 from pipelines.datasets import Dataset
 from pipelines.engine import Engine
@@ -118,7 +119,7 @@ def advanced(
     """
     if epochs is not None and (type(epochs) is not int or epochs < 1):
         raise ValueError(f"advance(epochs={epochs!r}) must be a whole number of at least 1, or None for all.")
-    run = outcome.begun(tasks.settled(run))
+    run = outcome.begun(settling.settled(run))
     with _fitted(run, until=epochs, scored=True, cache=cache, progress=progress) as found:
         yield found
 
@@ -140,7 +141,7 @@ def _fitted(
     outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(run.out):
-        run = batch_size.settled(tasks.settled(run))
+        run = batch_size.settled(settling.settled(run))
         found = None if anew else workers.checkpoints(run.out / CHECKPOINTS).latest()
         data = datasets.load(run, folder=run.out) if found else datasets.load(run)
         if scored:
@@ -201,7 +202,7 @@ def find_rate(run: Run) -> Found:
     outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched():
-        run = batch_size.settled(tasks.settled(run))
+        run = batch_size.settled(settling.settled(run))
         return _find_rate(run, datasets.load(run))
 
 
@@ -209,7 +210,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
     hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
-    if objective.engine is not None:
+    if objective.engine not in (None, CodebookEngine):
         raise ValueError(
             f"No learning rate can be found for task={run.task!r}, which has no loss that falls; give one."
         )
