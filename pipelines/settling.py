@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines import adversary, tasks
-from pipelines.image_labels import UNLABELLED
 from pipelines.optimization import USUAL, Optimization
 from pipelines.run import Images, Run
+from pipelines.tasks import UNLABELLED
 
 
 def usual_optimization(model: str) -> Optimization:
