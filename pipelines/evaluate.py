@@ -61,5 +61,5 @@ def evaluate_bundle(bundle: Bundle) -> Scores:
         )
     if not len(data.parts["test"]):
         raise ValueError(f"'{bundle.path}' was trained without a test split, so there is nothing to score.")
-    objective = objectives.find(bundle.task, data, loss=run.loss)
+    objective = objectives.find(bundle.task, data, loss=run.loss, autoencoding=run.autoencoding)
     return evaluate(bundle.load_model(), data, objective, batch=run.batch, seed=run.seed)

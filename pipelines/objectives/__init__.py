@@ -8,6 +8,7 @@ import json
 import typing
 from typing import Any
 
+from pipelines.autoencoding import Autoencoding
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
 from pipelines.objectives.answering import AnswerScores, answer
@@ -16,10 +17,12 @@ from pipelines.objectives.class_weights import positive_weights as weights_of_ho
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.contrast import contrast
 from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.generation import GenerationScores, generate
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
+from pipelines.objectives.reconstruction import AutoencodingScores, reconstruct
 from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.retrieval import RetrievalScores
 from pipelines.objectives.scores import Scores
@@ -34,7 +37,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, RetrievalScores,
+    AnswerScores, AutoencodingScores, GenerationScores, RetrievalScores,
 )  # fmt: skip
 
 
@@ -47,16 +50,24 @@ def find(
     class_weights: ClassWeights | None = None,
     focus: float = FOCUS,
     positive_weights: ClassWeights | None = None,
+    autoencoding: Autoencoding | None = None,
+    epochs: int = 1,
 ) -> Objective:
     """The objective of a task on a data set.
 
     `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
-    of binary cross-entropy alone.
+    of binary cross-entropy alone, `autoencoding` of task="reconstruct", with the `epochs` of the whole run.
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
-    found = _usual(task, data, loss)
+    if autoencoding is not None and task != "reconstruct":
+        raise ValueError(f"Run(autoencoding=...) is of task='reconstruct', not of task={task!r}.")
+    if task == "reconstruct" and loss is not None:
+        raise ValueError(
+            f"loss={loss!r} is none of task='reconstruct', whose loss Autoencoding(likelihood=...) decides."
+        )
+    found = reconstruct(data, autoencoding, epochs=epochs) if task == "reconstruct" else _usual(task, data, loss)
     given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
         for name, value in given.items():
@@ -86,7 +97,14 @@ def of_run(run: Run, data: Dataset) -> Objective:
         ValueError: as `find`.
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
-    options["positive_weights"] = run.positive_weights
+    options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding}
+    if run.task == "generate":
+        found = generate(data, run)
+        for name, value in {"loss": run.loss, **options}.items():
+            if value and value != FOCUS:
+                raise ValueError(f"{name}={value!r} is for tasks that have targets, and task='generate' has none.")
+        return found
+    options["epochs"] = sum(phase.epochs for phase in run.phases)
     return find(run.task or data.task, data, loss=run.loss, **options)
 
 
@@ -100,6 +118,8 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         raise ValueError(
             "loss='cross_entropy' takes one class an example; task='multi_label' has binary_cross_entropy."
         )
+    if task == "generate":
+        return generate(data)
     if task in _LABELS:
         if not data.classes:
             raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")
@@ -110,7 +130,7 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _TEXT[task](data)
     if task == "contrast" and data.task == "contrast":
         return contrast()
-    known = [*_LABELS, *_VALUES, *_TEXT, "contrast"]
+    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "reconstruct", "generate"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")
