@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar
 
 from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
+from pipelines.drawing import Drawing
 from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Distillation", "Hardware", "Images", "Optimization", "Pairs", "Phase", "Run", "Series",
-    "Tables", "Texts",
+    "AnyData", "Augmentation", "Distillation", "Drawing", "Hardware", "Images", "Optimization", "Pairs", "Phase", "Run",
+    "Series", "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -125,6 +126,7 @@ class Run:
     focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
     positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
     distillation: Distillation | None = None  # who teaches the model, if anyone does
+    drawing: Drawing | None = None  # whose codes the model writes, with task="text_to_image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -198,6 +200,8 @@ class Run:
         values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
         if values.get("distillation") is not None:
             values["distillation"] = _from_dict(Distillation, values["distillation"])
+        if values.get("drawing") is not None:
+            values["drawing"] = _from_dict(Drawing, values["drawing"])
         return _from_dict(cls, values)
 
 

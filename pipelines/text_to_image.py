@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from reprlib import repr as short
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ import numpy as np
 from pipelines.generate import generate
 from pipelines.guidance import Guidance
 from pipelines.strategies import Sample, Strategy
+from pipelines.tokenizers import Tokenizer
 from zoo.dalle import layout_of
 from zoo.layers.image_text import TextThenImage
 
@@ -55,34 +58,22 @@ def draw(
     return layout.image_codes(np.concatenate([prompts[:, layout.image :], np.array(written)], axis=1))
 
 
-def check_decoder(layout: TextThenImage, decoder: keras.Model) -> None:
-    """Refuse a model that cannot make images of the codes of a transformer.
+def text_ids(tokenizer: Tokenizer, texts: Sequence[str], layout: TextThenImage) -> np.ndarray:
+    """The ids of texts as a transformer reads them: (N, length), 0 = padding.
 
     Raises:
-        ValueError: it takes something else, or codes of another number or grid.
+        ValueError: a text has no tokens, or more than the model takes.
     """
-    taken = getattr(decoder.input, "shape", None)
-    if taken is None or tuple(taken[1:]) != (layout.rows, layout.columns):
-        raise ValueError(
-            f"{decoder.name!r} takes {taken}; the transformer writes codes (B, {layout.rows}, {layout.columns}). "
-            "Build both for images of one size."
-        )
-    check_codes(layout, codes_of(decoder), decoder.name)
-
-
-def check_codes(layout: TextThenImage, codes: int, name: str) -> None:
-    """Refuse a codebook of another size than a transformer's.
-
-    Raises:
-        ValueError: it is.
-    """
-    if codes != layout.codes:
-        raise ValueError(
-            f"The codebook of {name!r} has {codes} codes, the transformer writes {layout.codes}. Build the "
-            f"transformer with codes={codes}."
-        )
-
-
-def codes_of(decoder: keras.Model) -> int:
-    """How many codes a decoder knows."""
-    return next(layer.input_dim for layer in decoder.layers if isinstance(layer, keras.layers.Embedding))
+    found = np.zeros((len(texts), layout.length), "int32")
+    special = tokenizer.library.num_special_tokens_to_add(False)
+    for row, text in enumerate(texts):
+        ids = tokenizer.library.encode(text).ids
+        if len(ids) > layout.length:
+            raise ValueError(
+                f"{short(text)} has {len(ids)} tokens; this model reads {layout.length}, {special} of them special "
+                "ones. Shorten it."
+            )
+        if len(ids) <= special:
+            raise ValueError(f"The tokenizer finds nothing in {short(text)}. Give a text of words it knows.")
+        found[row, : len(ids)] = ids
+    return found

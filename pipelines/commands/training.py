@@ -15,6 +15,7 @@ from rich.table import Table
 
 from pipelines import cluster
 from pipelines.commands import data_options as options
+from pipelines.commands import drawing_options as drawing
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.recipes import RECIPES
@@ -121,6 +122,9 @@ def fit(
     features: training.Features = None,
     feature_pairs: training.FeaturePair = None,
     feature_weight: training.FeatureWeight = None,
+    codes_from: drawing.CodesFrom = None,
+    image_weight: drawing.ImageWeight = None,
+    caption_dropout: drawing.CaptionDropout = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
     workers: training.Workers = None,
@@ -139,7 +143,8 @@ def fit(
     weights = usual_weights(model) if weights is None else (None if weights == "none" else weights)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    run = Run(model, data, phases, output, weights=weights, **training.run_options(given))
+    made = {"drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made, **training.run_options(given))
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:

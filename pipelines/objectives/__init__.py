@@ -10,10 +10,12 @@ from typing import Any
 
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
+from pipelines.drawing import Drawing
 from pipelines.objectives.answering import AnswerScores, answer
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
+from pipelines.objectives.drawing import DrawingScores, text_to_image
 from pipelines.objectives.forecasting import ForecastScores, forecast
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
@@ -32,7 +34,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores,
+    AnswerScores, DrawingScores,
 )  # fmt: skip
 
 
@@ -45,16 +47,21 @@ def find(
     class_weights: ClassWeights | None = None,
     focus: float = FOCUS,
     positive_weights: ClassWeights | None = None,
+    drawing: Drawing | None = None,
 ) -> Objective:
     """The objective of a task on a data set.
 
     `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
-    of binary cross-entropy alone.
+    of binary cross-entropy alone, `drawing` of task="text_to_image".
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
-    found = _usual(task, data, loss)
+    if drawing is not None and task != "text_to_image":
+        raise ValueError(f"Run(drawing=...) is for task='text_to_image', not for task={task!r}.")
+    if task == "text_to_image" and loss is not None:
+        raise ValueError(f"loss={loss!r} is none of task='text_to_image', which has a loss of its own.")
+    found = text_to_image(data, drawing) if task == "text_to_image" else _usual(task, data, loss)
     given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
         for name, value in given.items():
@@ -85,7 +92,7 @@ def of_run(run: Run, data: Dataset) -> Objective:
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
     options["positive_weights"] = run.positive_weights
-    return find(run.task or data.task, data, loss=run.loss, **options)
+    return find(run.task or data.task, data, loss=run.loss, drawing=run.drawing, **options)
 
 
 def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
@@ -106,7 +113,7 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
     if task in _TEXT and isinstance(data, TextDataset):
         return _TEXT[task](data)
-    known = [*_LABELS, *_VALUES, *_TEXT]
+    known = [*_LABELS, *_VALUES, *_TEXT, "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")
