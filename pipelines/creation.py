@@ -29,10 +29,17 @@ def create(run: Run, data: Dataset, more: Mapping[str, Any] | None = None) -> ke
     options: dict[str, Any] = {**own, **data.options(), **run.overrides, "task": task}
     if task in CLASSED:
         options["classes"] = len(data.classes)
+    elif data.classes and not run.is_checkpoint and _takes_labels(run.model):
+        options.setdefault("labels", len(data.classes))
     if run.is_checkpoint:
         return zoo.from_checkpoint(run.model, **options)
     _check_kind(run, data)
     return zoo.create(run.model, weights=run.weights, **options)
+
+
+def _takes_labels(model: str) -> bool:
+    """Whether a variant is one whose images have labels: a conditional GAN or VAE."""
+    return bool(getattr(registry.find_family(model).variants[model], "labels", 0))
 
 
 def _check_kind(run: Run, data: Dataset) -> None:

@@ -195,7 +195,7 @@ def _read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
     from pipelines import decoding
 
     def read(path: Path) -> np.ndarray:
-        return decoding.resize_and_crop(decoding.decode(Path(path).read_bytes()), pixels).numpy()
+        return decoding.seen(decoding.decode(Path(path).read_bytes()), pixels).numpy()
 
     return np.stack([_named(path, read) for path in paths])
 

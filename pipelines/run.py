@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pipelines import tasks
+from pipelines.autoencoding import Autoencoding
 from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
 from pipelines.drawing import Drawing
@@ -17,8 +19,8 @@ from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Distillation", "Drawing", "Hardware", "Images", "Optimization", "Pairs", "Phase", "Run",
-    "Series", "Tables", "Texts",
+    "AnyData", "Augmentation", "Autoencoding", "Distillation", "Drawing", "Hardware", "Images", "Optimization", "Pairs",
+    "Phase", "Run", "Series", "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -111,7 +113,7 @@ class Run:
     phases: tuple[Phase, ...]
     out: Path
     weights: str | None = None
-    task: Task | None = None  # what the model is trained for; what the data ask for if not given
+    task: Task | None = None  # what the model is trained for; what its family or the data ask for if not given
     loss: Loss | None = None  # of numbers mse, mae or huber; of classes cross_entropy, binary_cross_entropy or focal
     overrides: Mapping[str, Any] = field(default_factory=dict)
     hardware: Hardware = Hardware()
@@ -126,10 +128,12 @@ class Run:
     focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
     positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
     distillation: Distillation | None = None  # who teaches the model, if anyone does
+    autoencoding: Autoencoding | None = None  # of task="reconstruct"; as usual for the model if not given
     drawing: Drawing | None = None  # whose codes the model writes, with task="text_to_image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "task", self.task or tasks.usual(self.model))
         if not self.phases:
             raise ValueError("Run(phases=()) has nothing to train; take them from pipelines.recipes.")
         if (self.batch != "auto" and (type(self.batch) is not int or self.batch < 1)) or self.patience < 1:
@@ -200,6 +204,8 @@ class Run:
         values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
         if values.get("distillation") is not None:
             values["distillation"] = _from_dict(Distillation, values["distillation"])
+        if values.get("autoencoding") is not None:
+            values["autoencoding"] = _from_dict(Autoencoding, values["autoencoding"])
         if values.get("drawing") is not None:
             values["drawing"] = _from_dict(Drawing, values["drawing"])
         return _from_dict(cls, values)

@@ -26,6 +26,7 @@ from pipelines import (
 )
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
+from pipelines.codebook_engine import CodebookEngine
 from pipelines.creation import create
 from pipelines.datasets import Dataset
 from pipelines.engine import Engine
@@ -208,7 +209,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
     hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
-    if objective.engine is not None:
+    if objective.engine not in (None, CodebookEngine):
         raise ValueError(
             f"No learning rate can be found for task={run.task!r}, which has no loss that falls; give one."
         )

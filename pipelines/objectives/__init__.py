@@ -8,6 +8,7 @@ import json
 import typing
 from typing import Any
 
+from pipelines.autoencoding import Autoencoding
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
 from pipelines.drawing import Drawing
@@ -21,6 +22,7 @@ from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
+from pipelines.objectives.reconstruction import AutoencodingScores, reconstruct
 from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.scores import Scores
 from pipelines.objectives.tagging import TaggingScores, tag
@@ -34,7 +36,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, DrawingScores,
+    AnswerScores, AutoencodingScores, DrawingScores,
 )  # fmt: skip
 
 
@@ -47,21 +49,30 @@ def find(
     class_weights: ClassWeights | None = None,
     focus: float = FOCUS,
     positive_weights: ClassWeights | None = None,
+    autoencoding: Autoencoding | None = None,
+    epochs: int = 1,
     drawing: Drawing | None = None,
 ) -> Objective:
     """The objective of a task on a data set.
 
     `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
-    of binary cross-entropy alone, `drawing` of task="text_to_image".
+    of binary cross-entropy alone, `autoencoding` of task="reconstruct", with the `epochs` of the whole run, `drawing`
+    of task="text_to_image".
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
+    if autoencoding is not None and task != "reconstruct":
+        raise ValueError(f"Run(autoencoding=...) is of task='reconstruct', not of task={task!r}.")
     if drawing is not None and task != "text_to_image":
-        raise ValueError(f"Run(drawing=...) is for task='text_to_image', not for task={task!r}.")
-    if task == "text_to_image" and loss is not None:
-        raise ValueError(f"loss={loss!r} is none of task='text_to_image', which has a loss of its own.")
-    found = text_to_image(data, drawing) if task == "text_to_image" else _usual(task, data, loss)
+        raise ValueError(f"Run(drawing=...) is of task='text_to_image', not of task={task!r}.")
+    if task in ("reconstruct", "text_to_image") and loss is not None:
+        means = "Autoencoding(likelihood=...)" if task == "reconstruct" else "Drawing(image_weight=...)"
+        raise ValueError(f"loss={loss!r} is none of task={task!r}, whose loss {means} decides.")
+    if task == "reconstruct":
+        found = reconstruct(data, autoencoding, epochs=epochs)
+    else:
+        found = text_to_image(data, drawing) if task == "text_to_image" else _usual(task, data, loss)
     given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
         for name, value in given.items():
@@ -91,8 +102,9 @@ def of_run(run: Run, data: Dataset) -> Objective:
         ValueError: as `find`.
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
-    options["positive_weights"] = run.positive_weights
-    return find(run.task or data.task, data, loss=run.loss, drawing=run.drawing, **options)
+    options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding, "drawing": run.drawing}
+    options["epochs"] = sum(phase.epochs for phase in run.phases)
+    return find(run.task or data.task, data, loss=run.loss, **options)
 
 
 def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
@@ -113,7 +125,7 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
     if task in _TEXT and isinstance(data, TextDataset):
         return _TEXT[task](data)
-    known = [*_LABELS, *_VALUES, *_TEXT, "text_to_image"]
+    known = [*_LABELS, *_VALUES, *_TEXT, "reconstruct", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")

@@ -1,0 +1,35 @@
+"""`zoo sample`: a generative model makes images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pipelines.commands.terminal import import_tensorflow
+from pipelines.commands.terminal import out as terminal
+
+
+def sample(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit, with a generative model.")],
+    count: Annotated[int, typer.Option(help="How many images.")] = 16,
+    seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
+    label: Annotated[
+        str | None, typer.Option(help="The class of all images; of a model with classes all in turn, if not given.")
+    ] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Draw no latent numbers beyond this: less varied, and better. 1, say.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A .png for all images side by side, or a folder for a file of each.")
+    ] = Path("samples.png"),
+) -> None:
+    """Make images with a generative model, into one picture or a file each."""
+    import_tensorflow()
+    from pipelines.sample import sample
+
+    paths = sample(bundle, count=count, seed=seed, label=label, truncation=truncation).write(out)
+    what = f"{len(paths)} images in" if out.suffix.lower() != ".png" else f"{count} images:"
+    terminal.print(f"{what} [bold]{escape(str(out))}[/]", soft_wrap=True)
