@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -17,14 +18,15 @@ from zoo.core.family import CLASSED, Family
 _OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",), Pairs: ("pixels", ("vocabulary", "words"))}
 
 
-def create(run: Run, data: Dataset) -> keras.Model:
-    """The model of a run, as its data need it.
+def create(run: Run, data: Dataset, more: Mapping[str, Any] | None = None) -> keras.Model:
+    """The model of a run, as its data need it, with `more` options, unless data, run or checkpoint say otherwise.
 
     Raises:
         ValueError: the model is not for data of this kind, or has no such option or task.
     """
     task = run.task or data.task
-    options: dict[str, Any] = {**_options(run, data), "task": task}
+    own: Mapping[str, Any] = {} if run.is_checkpoint or run.weights else more or {}
+    options: dict[str, Any] = {**own, **_options(run, data), "task": task}
     if task in CLASSED:
         options["classes"] = len(data.classes)
     if run.is_checkpoint:

@@ -158,7 +158,7 @@ def _carried_out(
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = create(run, data)
+        model = create(run, data, objective.options)
         learner = _learner(model, run, data, objective)
     check_phases(find_groups(learner), run.phases)
     training = data.training_set(learner, batch=batch, seed=run.seed)
@@ -216,7 +216,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
         )
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = _learner(create(run, data), run, data, objective)
+        model = _learner(create(run, data, objective.options), run, data, objective)
     training = data.training_set(model, batch=batch, seed=run.seed)
 
     def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run

@@ -16,6 +16,7 @@ from rich.table import Table
 from pipelines import cluster
 from pipelines.commands import adversary_options as gan
 from pipelines.commands import data_options as options
+from pipelines.commands import drawing_options as drawing
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.commands.usual import phases_of, usual_recipe, usual_weights
@@ -130,6 +131,9 @@ def fit(
     critic_steps: gan.CriticSteps = None,
     discriminator_rate: gan.DiscriminatorRate = None,
     config: training.Config = None,
+    codes_from: drawing.CodesFrom = None,
+    image_weight: drawing.ImageWeight = None,
+    caption_dropout: drawing.CaptionDropout = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
     workers: training.Workers = None,
@@ -149,7 +153,8 @@ def fit(
     recipe = recipe or usual_recipe(model, task)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    run = Run(model, data, phases, output, weights=weights, **training.run_options(given, model))
+    made = {"drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made, **training.run_options(given, model))
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
