@@ -11,6 +11,7 @@ from pipelines.data import AnyData, Images, Series, Tables, Texts
 from pipelines.files import write_text
 from pipelines.run import Run
 
+PICTURES = "pictures"  # of what the model makes, in a run's folder
 RATES = "learning_rates.png"  # a picture of them, in a run's folder
 _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
 _SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
@@ -29,6 +30,7 @@ def write(folder: Path) -> None:
     sections = [_head(run, info), _training(run, info)]
     if (folder / RATES).is_file():
         sections.append(f"![Learning rate of each group]({RATES})\n")
+    sections += [f"![{path.stem}]({PICTURES}/{path.name})\n" for path in sorted(folder.glob(f"{PICTURES}/final*.png"))]
     if (folder / "evaluation.json").is_file():
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():

@@ -45,6 +45,8 @@ class Settings:
     about: Mapping[str, Any] = field(default_factory=dict)  # what checkpoints say of the data
     names: Callable[[int], Sequence[str]] = lambda number: ()  # what the examples of a batch are called
     features: Source | None = None  # the examples, where layers that are frozen in a phase may see each of them once
+    engine: type[Engine] = Engine  # what takes the steps
+    draw: Callable[[str], None] | None = None  # pictures of the model as it is evaluated, under the name of an epoch
     until: int | None = None  # epochs of all phases together, after which it stops where it is, to go on another time
 
 
@@ -88,8 +90,7 @@ class Loop:
         self._watchers = tuple(watchers)
         several = workers.train_together(model)
         self._accord = Accord(interruption or Interruption(), self._is_late, several=several)
-        self._saved = time.monotonic()
-        self._new_best = False
+        self._saved, self._new_best = time.monotonic(), False
         self._average: MovingAverage | None = None
         self._features = settings.features
         self._given: Given = Given(feed, validation)
@@ -145,7 +146,7 @@ class Loop:
             name: [v for layer in layers for v in layer.trainable_variables] for name, layers in learning.items()
         }
         self._average = MovingAverage(self._model, chosen.ema) if chosen.ema else None
-        return Engine(
+        return self._settings.engine(
             self._model, variables, accumulate=self._course.accumulate, clip=Clip.of(chosen),
             average=self._average, penalty=penalty(self._model, chosen),
         )  # fmt: skip
@@ -207,6 +208,8 @@ class Loop:
             if not math.isfinite(found.get("val_loss", 0.0)):
                 self._recovery.roll_back(self.at, found["val_loss"], what="validation loss")
             self.at.epoch, self.at.batch, self.at.trained = self.at.epoch + 1, 0, None
+            if self._settings.draw is not None:
+                self._settings.draw(f"phase{self.at.phase}_epoch{self.at.epoch:03}")
             epoch = Epoch(self.at.phase, self.at.epoch, phase.learning_rate, found, time.perf_counter() - begun)
             self._new_best |= self._keeper.record(epoch)
         return epoch

@@ -152,6 +152,8 @@ def conclude(fitted: Fitted) -> Bundle:
         if workers.joined() is not None:
             kept = bundle.twin(kept)  # which needs no other machine to compute
         test = len(data.parts["test"]) > 0
+        if fitted.objective.draw is not None:
+            fitted.objective.draw(kept, run.out, "final")
         scores = evaluate.evaluate(kept, data, fitted.objective, batch=run.batch, seed=run.seed) if test else None
         return bundle.save(
             kept,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
 from pipelines.creation import create
 from pipelines.datasets import Dataset
+from pipelines.engine import Engine
 from pipelines.feed import Feed
 from pipelines.fit import fit
 from pipelines.freezing import check_phases, find_groups
@@ -157,7 +158,7 @@ def _carried_out(
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
         model = create(run, data)
-        learner = teacher.learner(model, run, data)
+        learner = _learner(model, run, data, objective)
     check_phases(find_groups(learner), run.phases)
     training = data.training_set(learner, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, learner)
@@ -181,6 +182,8 @@ def _carried_out(
             resumed=resumed,
             settings=dataclasses.replace(
                 _settings(run, data, training, about, until),
+                engine=objective.engine or Engine,
+                draw=_drawn(run, objective, model),
                 features=frozen.source(run, data, learner, objective, folder=cache),
             ),
         )
@@ -205,9 +208,13 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
     hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
+    if objective.engine is not None:
+        raise ValueError(
+            f"No learning rate can be found for task={run.task!r}, which has no loss that falls; give one."
+        )
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = teacher.learner(create(run, data), run, data)
+        model = _learner(create(run, data), run, data, objective)
     training = data.training_set(model, batch=batch, seed=run.seed)
 
     def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run
@@ -221,6 +228,23 @@ def _find_rate(run: Run, data: Dataset) -> Found:
         )
 
     return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)
+
+
+def _learner(model: keras.Model, run: Run, data: Dataset, objective: Objective) -> keras.Model:
+    """What is trained in the model's stead, if not the model itself."""
+    if objective.learner is None:
+        return teacher.learner(model, run, data)
+    if run.distillation is not None:
+        raise ValueError(f"task={run.task or data.task!r} has no teacher: leave out {run.distillation.teacher!r}.")
+    return objective.learner(model)
+
+
+def _drawn(run: Run, objective: Objective, model: keras.Model) -> Callable[[str], None] | None:
+    """What makes the pictures of an epoch, on one machine."""
+    draw = objective.draw
+    if draw is None or not workers.is_chief():
+        return None
+    return lambda name: workers.alone(lambda: draw(model, run.out, name))
 
 
 def _settings(run: Run, data: Dataset, training: Feed, about: Mapping[str, Any], until: int | None) -> Settings:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import keras
 import numpy as np
@@ -16,6 +17,9 @@ from pipelines.feed import TARGETS, Feed, as_written, feed, key
 from pipelines.objectives.losses import is_soft
 from pipelines.objectives.scores import Scores
 
+if TYPE_CHECKING:
+    from pipelines.engine import Engine
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -24,12 +28,20 @@ class Objective:
     `loss` and `metrics` are made anew for each model, in the scope of its strategy. `score` takes the model and
     the batches of a part in order, completed. `target` turns what the loader gives into (inputs, targets, weights);
     its second argument holds two random numbers, others for each batch.
+
+    Where a loss takes more than outputs and targets, `learner` makes the model that is trained in the given one's
+    stead, in the scope of its strategy: it shares its layers. `engine` takes the steps, if not the usual one. `draw`
+    makes pictures of the model, as it is evaluated, in a folder, under a name that tells when; they have no part in
+    what is learned.
     """
 
     loss: Callable[[], keras.losses.Loss]
     metrics: Callable[[], list[keras.metrics.Metric]]
     score: Callable[[keras.Model, tf.data.Dataset, Part], Scores]
     target: Callable[[Any, tf.Tensor], Any] | None = None
+    learner: Callable[[keras.Model], keras.Model] | None = None
+    engine: type[Engine] | None = None
+    draw: Callable[[keras.Model, Path, str], None] | None = None
 
     @overload
     def complete(self, batches: Feed, *, seed: int, training: Literal[True]) -> Feed: ...
