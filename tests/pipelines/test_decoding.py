@@ -195,6 +195,6 @@ def test_squashed_images_agree_with_pillow(size, crop, interpolation):
     difference = np.abs(
         decoding.resize_and_crop(image, pixels) - resized[top:, left:][: pixels.shape[0], : pixels.shape[1]]
     )
-    assert difference.mean() < 0.02
+    assert difference.mean() < 0.03
     assert difference.max() <= (1 if interpolation == "bilinear" else 10)
     assert tuple(decoding.scaled(image, pixels).shape[:2]) == decoding.training_size(pixels)
