@@ -9,11 +9,12 @@ import keras
 
 import zoo
 from pipelines.datasets import Dataset
-from pipelines.run import Images, Run, Texts
+from pipelines.run import Images, Pairs, Run, Texts
 from zoo.core import registry
 from zoo.core.family import CLASSED
 
-_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",)}  # the Config field of models that take such data
+# The Config fields of models that take such data.
+_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",), Pairs: ("pixels", ("vocabulary", "words"))}
 
 
 def create(run: Run, data: Dataset) -> keras.Model:
@@ -37,7 +38,8 @@ def _check_kind(run: Run, data: Dataset) -> None:
     needed = _OPTION_OF_KIND.get(type(run.data), ()) or tuple(data.options())
 
     def takes(config: Any) -> bool:
-        return set(needed) <= {field.name for field in dataclasses.fields(config)}
+        fields = {field.name for field in dataclasses.fields(config)}
+        return all(fields & set(name if isinstance(name, tuple) else (name,)) for name in needed)
 
     if not takes(registry.find_family(run.model).variants[run.model]):
         able = [

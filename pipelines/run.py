@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipelines.data import AnyData, Augmentation, Images, Series, Tables, Texts, ValueLoss, check_choice
+from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
 from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Distillation", "Hardware", "Images", "Optimization", "Phase", "Run", "Series", "Tables",
-    "Texts",
+    "AnyData", "Augmentation", "Distillation", "Hardware", "Images", "Optimization", "Pairs", "Phase", "Run", "Series",
+    "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -203,7 +203,7 @@ class Run:
 
 def _data_from_dict(values: Mapping[str, Any]) -> AnyData:
     """Images where it does not say: the runs of old."""
-    kinds: dict[str, type[AnyData]] = {kind.__name__: kind for kind in (Images, Texts, Tables, Series)}
+    kinds: dict[str, type[AnyData]] = {kind.__name__: kind for kind in (Images, Texts, Tables, Series, Pairs)}
     name = values.get("kind", "Images")
     if name not in kinds:
         raise ValueError(f"A run's data are of an unknown kind {name!r}. Known: {', '.join(kinds)}.")

@@ -33,12 +33,12 @@ class Described:
     @property
     def vocabulary(self) -> int | None:
         """Its tokens."""
-        return getattr(self.config, "vocabulary", None)
+        return getattr(self.config, "vocabulary", getattr(self.config, "words", None))
 
     @property
     def limit(self) -> int | None:
         """The longest text it takes, in tokens; None where there is no limit."""
-        return getattr(self.config, "length", None)
+        return getattr(self.config, "length", getattr(self.config, "text_length", None))
 
     def task(self, asked: Task | None, *, labelled: bool) -> Task:
         """What texts are for: as asked, else what the model does first with texts with labels or without.

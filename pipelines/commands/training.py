@@ -34,6 +34,7 @@ def fit(
     texts: options.TextSource = None,
     tables: options.TableSource = None,
     series: options.SeriesSource = None,
+    pairs: options.PairSource = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the result.")] = Path("runs/latest"),
     task: Annotated[
         str | None, typer.Option(help="classify, multi_label, regress, tag, answer, ...; what the data ask for else.")
@@ -82,6 +83,7 @@ def fit(
     skip_corrupt: options.SkipCorrupt = False,
     label_delim: options.LabelDelim = None,
     class_columns: options.ClassColumn = None,
+    image_column: options.ImageColumn = None,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
     label_column: options.LabelColumn = None,
@@ -126,7 +128,7 @@ def fit(
     deterministic: training.Deterministic = True,
     cache: training.Cache = None,
 ) -> None:
-    """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
+    """Fine-tune a model on your images, texts, tables, series or captions; evaluate it on a held-out part."""
     training.join(workers, index)
     if run_file is not None:
         return _train(_again(run_file, output), overwrite=overwrite)
