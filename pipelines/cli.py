@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import attention, generating, models, runs, training, weights
+from pipelines.commands import attention, captioning, generating, models, runs, training, weights
 from pipelines.commands.terminal import run
 from tuning import command
 
@@ -27,6 +27,7 @@ for function in (
     training.export,
     command.tune,
     generating.generate,
+    captioning.caption,
     attention.attention,
     weights.fetch,
     weights.bundle,
