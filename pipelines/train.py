@@ -208,7 +208,8 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
     hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
-    if objective.engine is not None:
+    engine = objective.engine or Engine
+    if not engine.loss_falls:
         raise ValueError(
             f"No learning rate can be found for task={run.task!r}, which has no loss that falls; give one."
         )
@@ -225,6 +226,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
             phase=run.phases[0],
             optimization=run.optimization,
             accumulate=accumulate,
+            engine=engine,
         )
 
     return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)

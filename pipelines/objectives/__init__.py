@@ -14,12 +14,14 @@ from pipelines.objectives.answering import AnswerScores, answer
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
+from pipelines.objectives.contrast import contrast
 from pipelines.objectives.forecasting import ForecastScores, forecast
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.regression import RegressionScores, regress
+from pipelines.objectives.retrieval import RetrievalScores
 from pipelines.objectives.scores import Scores
 from pipelines.objectives.tagging import TaggingScores, tag
 from pipelines.run import FOCUS, ClassLoss, ClassWeights, Loss, Run
@@ -32,7 +34,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores,
+    AnswerScores, RetrievalScores,
 )  # fmt: skip
 
 
@@ -106,7 +108,9 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
     if task in _TEXT and isinstance(data, TextDataset):
         return _TEXT[task](data)
-    known = [*_LABELS, *_VALUES, *_TEXT]
+    if task == "contrast" and data.task == "contrast":
+        return contrast()
+    known = [*_LABELS, *_VALUES, *_TEXT, "contrast"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")

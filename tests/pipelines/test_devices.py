@@ -23,15 +23,20 @@ FEW = (
     "overflow/float16/1/value",
     "taught/float32/4/none",
     "ragged/float32/4/none",
+    "contrast/float32/4/norm",
+    "contrast_ragged/float32/1/none",
 )
 PRECISIONS, ACCUMULATE, CLIPS = tuple(NOISE), (1, 4), ("none", *program.LIMITS)
 MATRIX = [
     *itertools.product(["plain"], PRECISIONS, ACCUMULATE, CLIPS),
     *itertools.product(
-        ["tokens", "auxiliary", "weighted_mean", "taught", "taught_tokens"], PRECISIONS, ACCUMULATE, ["none"]
+        ["tokens", "auxiliary", "weighted_mean", "taught", "taught_tokens", "contrast"],
+        PRECISIONS,
+        ACCUMULATE,
+        ["none"],
     ),
     *itertools.product(
-        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged"],
+        ["weighted", "weighted_sum_over_batch", "regularized", "ragged", "taught_ragged", "contrast_ragged"],
         ["float32"],
         ACCUMULATE,
         ["none"],
