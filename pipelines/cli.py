@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import attention, generating, models, runs, sampling, training, weights
+from pipelines.commands import attention, captioning, generating, models, runs, sampling, training, weights
 from pipelines.commands.terminal import run
 from tuning import command
 
@@ -28,6 +28,7 @@ for function in (
     command.tune,
     generating.generate,
     sampling.sample,
+    captioning.caption,
     attention.attention,
     weights.fetch,
     weights.bundle,
