@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import attention, generating, models, runs, training, weights
+from pipelines.commands import attention, generating, models, predicting, runs, training, weights
 from pipelines.commands.terminal import run
 from tuning import command
 
@@ -23,7 +23,8 @@ for function in (
     training.resume,
     runs.runs,
     training.evaluate,
-    training.predict,
+    predicting.predict,
+    predicting.search,
     training.export,
     command.tune,
     generating.generate,

@@ -96,11 +96,19 @@ class ImagePredictor(Predictor):
         return [[(name, share) for name, share in row if share >= threshold] for row in ranked]
 
     def _answers(self, inputs: Sequence[Any]) -> np.ndarray:
-        paths = [Path(path) for path in inputs]
-        absent = [str(path) for path in paths if not path.is_file()]
-        if absent:
-            raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
-        return self.answer(paths)
+        return self.answer(check_files(inputs))
+
+
+def check_files(inputs: Sequence[Any]) -> list[Path]:
+    """The paths of image files.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    paths = [Path(path) for path in inputs]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
+    return paths
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -128,13 +136,18 @@ def _open_bundle(path: Path) -> Predictor:
         from pipelines.predict_text import open_bundle
 
         return open_bundle(loaded, loaded.run.data)
+    if loaded.task == "contrast":
+        raise ValueError(
+            f"'{path}' compares images with texts. Tell it classes in words: zoo predict {path} image.jpg "
+            '--zero-shot "a photo of a {}" --class cat --class dog; or look for images: zoo search.'
+        )
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
     model = loaded.load_model()
     pixels, shares = pixels_of(model), _shares(loaded.task)
 
     def answer(paths: Sequence[Path]) -> np.ndarray:
-        return shares(np.asarray(model.predict(_read(paths, pixels), verbose=0), "float32"))
+        return shares(np.asarray(model.predict(read_images(paths, pixels), verbose=0), "float32"))
 
     return ImagePredictor(loaded.classes, answer, loaded.task, tuple(loaded.info.get("targets", ())))
 
@@ -174,7 +187,7 @@ def _open_tflite(path: Path) -> Predictor:
 
     pixels, (task, classes, targets) = metadata.read_pixels(path), _described(path)
     shares = _shares(task)
-    return ImagePredictor(classes, lambda paths: shares(predict_file(path, _read(paths, pixels))), task, targets)
+    return ImagePredictor(classes, lambda paths: shares(predict_file(path, read_images(paths, pixels))), task, targets)
 
 
 def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
@@ -190,8 +203,12 @@ def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     return task, metadata.read_labels(path), ()
 
 
-def _read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
-    """Image files as the model takes them: (N, h, w, 3) float32, 0..255."""
+def read_images(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
+    """Image files as the model takes them: (N, h, w, 3) float32, 0..255.
+
+    Raises:
+        ValueError: one cannot be decoded.
+    """
     from pipelines import decoding
 
     def read(path: Path) -> np.ndarray:

@@ -98,7 +98,7 @@ def _class_folder(path: Path) -> Labelled:
     folders = _visible_folders(path)
     if not folders:
         raise ValueError(f"{str(path)!r} has no sub-folders. Make one for each class and put its images in it.")
-    files = {folder.name: _image_files(folder) for folder in folders}
+    files = {folder.name: image_files(folder) for folder in folders}
     empty = [name for name, found in files.items() if not found]
     if empty:
         raise ValueError(
@@ -113,7 +113,8 @@ def _visible_folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images below a folder, in order, but for hidden ones."""
     return sorted(
         file
         for file in folder.rglob("*")
