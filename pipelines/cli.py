@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import attention, generating, models, predicting, runs, training, weights
+from pipelines.commands import (
+    attention,
+    captioning,
+    generating,
+    models,
+    predicting,
+    runs,
+    sampling,
+    training,
+    weights,
+)
 from pipelines.commands.terminal import run
 from tuning import command
 
@@ -28,6 +38,8 @@ for function in (
     training.export,
     command.tune,
     generating.generate,
+    sampling.sample,
+    captioning.caption,
     attention.attention,
     weights.fetch,
     weights.bundle,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.image_files import check_there, read_images
 from pipelines.zero_shot import TEMPLATES, class_embeddings, text_batch, tower
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class Matcher:
             FileNotFoundError: an image is not there.
             ValueError: an image cannot be decoded.
         """
-        from pipelines.predict import check_files, read_images
-
-        files = check_files(paths)
+        files = check_there(paths)
         found = [self._looked_at(read_images(chunk, self.pixels)) for chunk in _chunks(files)]
         return np.concatenate(found) if found else np.zeros((0, self._look.output.shape[-1]), "float32")
 

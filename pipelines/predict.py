@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.core.family import Pixels, Task
+from pipelines.image_files import check_there, named, read_images
+from zoo.core.family import Task
 
 
 class Predictor(ABC):
@@ -96,19 +97,7 @@ class ImagePredictor(Predictor):
         return [[(name, share) for name, share in row if share >= threshold] for row in ranked]
 
     def _answers(self, inputs: Sequence[Any]) -> np.ndarray:
-        return self.answer(check_files(inputs))
-
-
-def check_files(inputs: Sequence[Any]) -> list[Path]:
-    """The paths of image files.
-
-    Raises:
-        FileNotFoundError: one is not there.
-    """
-    paths = [Path(path) for path in inputs]
-    if absent := [str(path) for path in paths if not path.is_file()]:
-        raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
-    return paths
+        return self.answer(check_there(inputs))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -176,7 +165,7 @@ def _open_saved_model(path: Path) -> Predictor:
             answers = call("serve_jpeg", np.array([Path(path).read_bytes()], dtype=object))
             return answers["values" if task == "regress" else "scores"]
 
-        return np.concatenate([_named(path, one) for path in paths])
+        return np.concatenate([named(path, one) for path in paths])
 
     return ImagePredictor(classes, answer, task, targets)
 
@@ -201,27 +190,3 @@ def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     if task == "regress":
         return task, (), metadata.read_targets(path)
     return task, metadata.read_labels(path), ()
-
-
-def read_images(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
-    """Image files as the model takes them: (N, h, w, 3) float32, 0..255.
-
-    Raises:
-        ValueError: one cannot be decoded.
-    """
-    from pipelines import decoding
-
-    def read(path: Path) -> np.ndarray:
-        return decoding.resize_and_crop(decoding.decode(Path(path).read_bytes()), pixels).numpy()
-
-    return np.stack([_named(path, read) for path in paths])
-
-
-def _named(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """What `read` makes of an image; one that TensorFlow cannot decode is named."""
-    import tensorflow as tf
-
-    try:
-        return read(path)
-    except tf.errors.InvalidArgumentError:
-        raise ValueError(f"'{path}' cannot be decoded. It may be cut off, or no image at all.") from None

@@ -102,7 +102,8 @@ def _with_tokens(described: Described) -> Described:
 
 def limit_of(model: keras.Model) -> int | None:
     """The longest text that a model takes, in tokens, by its tables of positions; None where it has none."""
-    return min((layer.length for layer in model.layers if isinstance(layer, LearnedPositions)), default=None)
+    tables = (layer for layer in model.layers if isinstance(layer, LearnedPositions))
+    return min((layer.length for layer in tables if not layer.name.startswith("image.")), default=None)
 
 
 def vocabulary_of(model: keras.Model) -> int | None:
