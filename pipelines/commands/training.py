@@ -1,4 +1,4 @@
-"""`zoo fit`, `evaluate`, `predict` and `export`: from data to a model, its scores and its files."""
+"""`zoo fit`, `evaluate` and `export`: from data to a model, its scores and its files."""
 
 from __future__ import annotations
 
@@ -170,28 +170,6 @@ def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo f
 
     loaded = load(bundle)
     _print_scores(evaluate_bundle(loaded), loaded.run.data.unit)
-
-
-def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A folder made by zoo fit, or one of its files (.tflite, saved_model).")
-    ],
-    inputs: Annotated[list[str], typer.Argument(help="Image files, or texts in quotes.", metavar="INPUT...")],
-    second: Annotated[
-        list[str] | None, typer.Option(help="The second text, or the question, to each text; once for each.")
-    ] = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 3,
-    threshold: Annotated[
-        float | None, typer.Option(help="Of several labels an image, show those as probable; 0.5 if not given.")
-    ] = None,
-    cut: Annotated[bool, typer.Option("--cut", help="Cut texts that are too long, as in training.")] = False,
-) -> None:
-    """Name what is in images or texts, or predict numbers of images, with a bundle, a SavedModel or a .tflite file."""
-    import_tensorflow()
-    from pipelines.commands.answers import print_answers
-    from pipelines.predict import Predictor
-
-    print_answers(Predictor.open(model), inputs, second, top=top, cut=cut, threshold=threshold)
 
 
 def export(
