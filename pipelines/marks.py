@@ -71,6 +71,17 @@ def of_folder(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> Marks:
     return of_checkpoint(folder, tokenizer, vocabulary)
 
 
+def of_data(tokenizer_file: str | None, folder: Path | None, tokenizer: Tokenizer, vocabulary: int) -> Marks:
+    """Those of captions to learn from: ended as the tokenizer does, begun as the weights in `folder` learned it.
+
+    Where the tokenizer is that of a run which began already, they are that run's.
+    """
+    beside = None if tokenizer_file is None else Path(tokenizer_file).parent
+    if beside is not None and (beside / "run.json").is_file() and (beside / FILE).is_file():
+        return of_json((beside / FILE).read_text(encoding="utf-8"), vocabulary)
+    return Marks(of_checkpoint(folder, tokenizer, vocabulary).start, tokenizer.vocabulary.end)
+
+
 def _token(value: Any, vocabulary: int, other: Any) -> Any:
     """A token, if it is one of the vocabulary, else another."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocabulary else other

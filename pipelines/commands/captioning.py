@@ -14,7 +14,9 @@ from pipelines.commands.terminal import import_tensorflow, out
 def caption(
     source: Annotated[str, typer.Argument(help="A folder made by zoo fit, a checkpoint's folder, or hf://org/repo.")],
     images: Annotated[list[str], typer.Argument(help="Image files.")],
-    prompt: Annotated[str, typer.Option(help="How each caption begins, such as 'a photo of'.")] = "",
+    prompt: Annotated[
+        str | None, typer.Option(help="How each caption begins, such as 'a photo of'; as in training if not given.")
+    ] = None,
     beams: Annotated[int, typer.Option(help="Texts that a beam search keeps at a time; 1 for none.")] = 1,
     length: Annotated[
         int | None, typer.Option(help="At most so many tokens are written; 30, or what fits, if not given.")
