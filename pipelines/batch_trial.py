@@ -44,9 +44,9 @@ class Trial:
         self._objective = objectives.of_run(run, self._data)
         with hardware.scope(run.hardware) as strategy:
             self.unit = strategy.num_replicas_in_sync * run.hardware.accumulate
-            model, learner = create(run, self._data), self._objective.learner
-            # Who takes memory too.
-            self._model = learner(model) if learner else teacher.learner(model, run, self._data)
+            model = create(run, self._data, self._objective.options)
+            taught = self._objective.learner or (lambda model: teacher.learner(model, run, self._data))
+            self._model = taught(model)  # who takes memory too
         examples = len(self._data.parts["train"])
         self.most = max(self.unit, examples // FEWEST_STEPS // self.unit * self.unit)
         self._phase = largest_phase(self._model, find_groups(self._model), run.phases)

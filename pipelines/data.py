@@ -36,8 +36,10 @@ class Images:
 
     `source` is a folder with one sub-folder a class (or with train/, validation/ and test/ folders
     of that kind), a CSV file with the columns path and label (and, if you like, split), an .npz
-    file with the arrays images and labels, "tfds:NAME", or "digits" (scikit-learn's 1,797
-    handwritten digits).
+    file with the arrays images and labels, "tfds:NAME", "digits" (scikit-learn's 1,797
+    handwritten digits), or "fashion_mnist" (its four idx files, in `data_dir` or where Debian's package
+    dataset-fashion-mnist puts them; else that of tfds). Models that make images need no labels: a folder may
+    hold images alone, a CSV file the column path, an .npz file images.
 
     `train`, `validation` and `test` replace the source's own division: other folders or CSV files,
     or split expressions of a tfds set ("train[:80%]"). What is not given is split off by `split`,
@@ -69,9 +71,9 @@ class Images:
     size: int | None = None  # pixels; the model's own if not given
     crop: float | None = None  # share of the image that the centre crop keeps; the model's own if not given
     augment: Augmentation = "light"
-    flip: bool | None = None  # mirror left-right while training; not for "digits" unless asked
+    flip: bool | None = None  # mirror left-right while training; not for the built-in sets unless asked
     skip_corrupt: bool = False
-    data_dir: str | None = None  # where tfds sets lie
+    data_dir: str | None = None  # where tfds sets lie, or the files of fashion_mnist
     views: int = 0  # of each image, augmented, that epochs take in turn; 0: others in every epoch
     balance: bool = False
     mixup: float = 0.0  # https://arxiv.org/abs/1710.09412; 0: none
@@ -122,8 +124,8 @@ class Images:
 
     @property
     def mirrors(self) -> bool:
-        """Whether training mirrors images: as asked, else unless they are the built-in digits."""
-        return self.source != "digits" if self.flip is None else self.flip
+        """Whether training mirrors images: as asked, else unless they are digits, or clothes that all lie alike."""
+        return self.source not in ("digits", "fashion_mnist") if self.flip is None else self.flip
 
     @classmethod
     def arrays(

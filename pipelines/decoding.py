@@ -18,6 +18,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 # A training crop needs room to move in, even where evaluation takes the whole image (crop=1).
 TRAINING_CROP = 0.875
+LUMA = (0.299, 0.587, 0.114)  # of ITU-R 601
 
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # keyscubic is Pillow's bicubic, a = -0.5
 _EXIF_ORIENTATION = 0x0112
@@ -76,6 +77,19 @@ def resize_and_crop(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     wide = resample(image, pixels, scale=tf.stack([1, across]), offset=tf.stack([0, left]), shape=[rows, width])
     wide = _half_up(wide)
     return _half_up(resample(wide, pixels, scale=tf.stack([down, 1]), offset=tf.stack([top, 0]), shape=pixels.shape))
+
+
+def seen(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
+    """The image as a model takes it, RGB or grey: (H, W, 3) -> (h, w, channels) float32, whole numbers 0..255."""
+    return in_channels(resize_and_crop(image, pixels), pixels)
+
+
+def in_channels(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
+    """RGB, or its grey where `pixels` have one channel, by their luma: (..., 3) -> (..., channels) float32."""
+    image = tf.cast(image, tf.float32)
+    if pixels.channels == 3:
+        return image
+    return tf.round(tf.reduce_sum(image * tf.constant(LUMA), axis=-1, keepdims=True))
 
 
 def _half_up(values: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ def read_images(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
     from pipelines import decoding
 
     def read(path: Path) -> np.ndarray:
-        return decoding.resize_and_crop(decoding.decode(Path(path).read_bytes()), pixels).numpy()
+        return decoding.seen(decoding.decode(Path(path).read_bytes()), pixels).numpy()
 
     return np.stack([named(path, read) for path in paths])
 

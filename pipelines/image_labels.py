@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipelines import csv_tables, readers
 from pipelines.csv_tables import Table
 from pipelines.data import Images
 from pipelines.readers import PART_OF, Labelled, objects, ordered
+from pipelines.tasks import UNLABELLED
 from zoo.core.family import Task
 from zoo.layers.table import MISSING, number, numbers
 
@@ -51,19 +52,20 @@ def question(images: Images, task: Task | None) -> Question | None:
         ValueError: the run's task is not what the options of the images are for.
     """
     asked = images.asks_for
-    if task not in (None, "classify", "multi_label", "regress"):
-        raise ValueError(f"task={task!r} is none of images; those are classify, multi_label and regress.")
+    if task not in (None, "classify", "multi_label", "regress", *UNLABELLED):
+        known = ", ".join(("classify", "multi_label", "regress", *UNLABELLED))
+        raise ValueError(f"task={task!r} is none of images; those are {known}.")
     if task is not None and asked != "classify" and task != asked:
         option = Question(asked, images).option
         raise ValueError(f"task={task!r}, but Images({option}={getattr(images, option)!r}) is for task={asked!r}.")
     kind = task or asked
-    if kind == "classify":
+    if kind == "classify" or kind in UNLABELLED:
         return None
     for name, able in (("balance", ()), ("cutmix", ("multi_label",))):
         if getattr(images, name) and kind not in able:
             why = "an image has one class" if name == "balance" else "images have classes: a part of one has no number"
             raise ValueError(f"Images({name}={getattr(images, name)}) is for data where {why}, not for task={kind!r}.")
-    return Question(kind, images)
+    return Question(cast(Kind, kind), images)
 
 
 def file_parts(path: Path, asked: Question) -> dict[str, Callable[[], Labelled]]:

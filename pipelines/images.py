@@ -26,6 +26,8 @@ from zoo.layers.pixels import pixels_of
 class ImageDataset:
     """Labelled images as a pipelines.datasets.Dataset: batches (B, h, w, 3) float32 in 0..255 and (B,) int32.
 
+    A model of one channel gets grey images, (B, h, w, 1).
+
     Where mixup or cutmix are asked for, the targets to train on are (B, classes) float32. So are those of images with
     several labels; where numbers are to be predicted, targets are (B, targets) float32.
     """
@@ -114,7 +116,7 @@ def training_set(
     views: int = 0,
     cache_budget: int | None = None,
 ) -> Feed:
-    """Shuffled, augmented batches: (B, h, w, 3) float32 in 0..255 and labels (B, ...), B always the same.
+    """Shuffled, augmented batches: (B, h, w, channels) float32 in 0..255 and labels (B, ...), B always the same.
 
     A batch hangs on its number and the seed alone, bit for bit, on any number of threads; every epoch has another
     order and other crops, with `views` those of so many epochs in turn: `view_set` gives them in order.
@@ -132,6 +134,7 @@ def training_set(
     kept = functools.cache(lambda: image_memory.keep(len(examples), read, size, cache_budget))  # once for all starts
     labels = tf.constant(examples.labels)
     together, shape = batches.batch_size(len(examples), batch), (*pixels.shape, 3)
+    finish = functools.partial(_as_float, pixels=pixels)
     numbers = _numbers(examples, together, balance=balance, seed=seed)
     if views:
         numbers = _in_views(numbers, views, seed=seed)
@@ -140,7 +143,7 @@ def training_set(
         @as_written
         def make(index: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = read(index) if images is None else image_memory.take(images, index)
-            return _as_float(tf.ensure_shape(image, shape) if plain else policy(image, draw), labels[index])
+            return finish(tf.ensure_shape(image, shape) if plain else policy(image, draw), labels[index])
 
         single = numbers.start(number).unbatch().map(make, num_parallel_calls=tf.data.AUTOTUNE)
         return finished(single.batch(together, drop_remainder=True))
@@ -159,25 +162,26 @@ def view_set(
     """The images as `training_set` shows them in its views: all in order in the first one, then in the next."""
     policy = policies.policy(augment, pixels, flip=flip)
     read, labels = _reader(examples, lambda image: decoding.scaled(image, pixels)), tf.constant(examples.labels)
+    finish = functools.partial(_as_float, pixels=pixels)
 
     @as_written
     def make(view: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draws = _draws_of_view(view, index[tf.newaxis], seed=seed)[0]
-        return _as_float(policy(read(index), draws), labels[index])
+        return finish(policy(read(index), draws), labels[index])
 
     both = tf.data.Dataset.range(views * len(examples)).map(lambda at: (at // len(examples), at % len(examples)))
     return finished(both.map(make, num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
 
 def color(pixels: Pixels) -> Pixels:
-    """The pixels, if they are those of color images, which these sets hold.
+    """The pixels, if they are those of color or grey images, which these sets hold.
 
     Raises:
         ValueError: the model takes another number of channels.
     """
-    if pixels.channels != 3:
+    if pixels.channels not in (1, 3):
         raise ValueError(
-            f"The model takes images of {pixels.channels} channels, and image files are read as RGB. "
+            f"The model takes images of {pixels.channels} channels, and image files are read as RGB or grey. "
             "Train it on a tf.data set of your own: pipelines.train.fit(model, phases, train)."
         )
     return pixels
@@ -189,15 +193,16 @@ def evaluation_set(examples: Examples, pixels: Pixels, *, batch: int, cache_budg
     Give a set that is read every epoch a `cache_budget`, as in `training_set`.
     """
     read, labels = _reader(examples, lambda image: _cropped(image, pixels)), tf.constant(examples.labels)
+    finish = functools.partial(_as_float, pixels=pixels)
     order = tf.data.Dataset.range(len(examples))
     images = order.map(as_written(lambda index: (read(index), labels[index])), num_parallel_calls=tf.data.AUTOTUNE)
     if image_memory.fits(len(examples), pixels.shape, cache_budget):
         images = images.cache()
-    return finished(images.map(as_written(_as_float), num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
+    return finished(images.map(as_written(finish), num_parallel_calls=tf.data.AUTOTUNE).batch(batch))
 
 
 def sample(examples: Examples, count: int, *, pixels: Pixels, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` examples at random, classes in turn: (count, h, w, 3) float32 and (count,) int32.
+    """`count` examples at random, classes in turn: (count, h, w, channels) float32 and (count,) int32.
 
     Fewer if there are fewer. They look as in `evaluation_set`. Those with other labels than classes are in no turn.
     """
@@ -208,7 +213,7 @@ def sample(examples: Examples, count: int, *, pixels: Pixels, seed: int) -> tupl
         turn[labels == label] = np.arange(np.count_nonzero(labels == label))
     chosen = examples.take(shuffled[np.argsort(turn, kind="stable")[:count]])
     batches = list(evaluation_set(chosen, pixels, batch=max(len(chosen), 1)).as_numpy_iterator())
-    return batches[0] if batches else (np.zeros((0, *pixels.shape, 3), np.float32), examples.labels[:0])
+    return batches[0] if batches else (np.zeros((0, *pixels.shape, pixels.channels), np.float32), examples.labels[:0])
 
 
 def check_range(dataset: tf.data.Dataset) -> None:
@@ -267,5 +272,5 @@ def _cropped(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     return tf.cast(decoding.resize_and_crop(image, pixels), tf.uint8)
 
 
-def _as_float(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.cast(image, tf.float32), label
+def _as_float(image: tf.Tensor, label: tf.Tensor, *, pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:
+    return decoding.in_channels(image, pixels), label

@@ -125,6 +125,11 @@ def _open_bundle(path: Path) -> Predictor:
         from pipelines.predict_text import open_bundle
 
         return open_bundle(loaded, loaded.run.data)
+    if loaded.task == "contrast":
+        raise ValueError(
+            f"'{path}' compares images with texts. Tell it classes in words: zoo predict {path} image.jpg "
+            '--zero-shot "a photo of a {}" --class cat --class dog; or look for images: zoo search.'
+        )
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
     model = loaded.load_model()

@@ -180,14 +180,14 @@ class Proof:
 
     def _served(self, name: str, samples: Mapping[str, np.ndarray], directory: Path) -> Sequence[str]:
         """How the answers to other samples than the test samples differ from those of Keras."""
-        from pipelines.decoding import resize_and_crop
+        from pipelines.decoding import seen as shown
 
         answers, limit = answered(directory, name), self.tolerance.exact
         if name == WRITE:
             return self.writing.compare(answers["logits"], limit)[1]
         if name != "serve_jpeg":
             return self._of_twin(samples).compare(self._outputs(answers), limit).problems(limit)
-        seen = {IMAGE: np.stack([resize_and_crop(one, self.interface.pixels).numpy() for one in samples["encoded"]])}
+        seen = {IMAGE: np.stack([shown(one, self.interface.pixels).numpy() for one in samples["encoded"]])}
         expected = self._of_twin(seen)
         if self.interface.task not in ("classify", "multi_label"):
             return expected.compare(self._outputs(answers), limit).problems(limit)

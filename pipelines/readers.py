@@ -25,6 +25,7 @@ class Labelled:
     `images` as in `Examples`; `labels` and `names` hold one str an image, `names` what to call it in
     messages, the same on every machine. `classes` is in the order of the model's outputs. Of images with several labels
     or none, `labels` holds tuples of names; of those with numbers to predict these, (N, targets), and no classes.
+    Those without any label have "" and no classes.
     """
 
     images: np.ndarray
@@ -58,8 +59,10 @@ def objects(values: np.ndarray | Iterable) -> np.ndarray:
     return array
 
 
-def file_parts(path: Path) -> dict[str, Callable[[], Labelled]]:
+def file_parts(path: Path, *, labelled: bool = True) -> dict[str, Callable[[], Labelled]]:
     """The parts that a folder, CSV or npz file is divided into, each with how to read it.
+
+    Unless they must be `labelled`, a folder may hold images alone, and the other files need no labels.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
@@ -71,34 +74,38 @@ def file_parts(path: Path) -> dict[str, Callable[[], Labelled]]:
             "a .csv with the columns path and label, an .npz with images and labels, 'tfds:NAME' or 'digits'."
         )
     if path.is_dir():
-        return _folder_parts(path)
+        return _folder_parts(path, labelled)
     if path.suffix.lower() == ".csv":
-        return _csv_parts(path)
+        return _csv_parts(path, labelled)
     if path.suffix.lower() == ".npz":
-        return {"train": partial(_npz, path)}
+        return {"train": partial(_npz, path, labelled)}
     raise ValueError(f"{str(path)!r} is neither a folder nor a .csv or .npz file.")
 
 
-def _folder_parts(path: Path) -> dict[str, Callable[[], Labelled]]:
+def _folder_parts(path: Path, labelled: bool) -> dict[str, Callable[[], Labelled]]:
     folders = {folder.name.lower(): folder for folder in _visible_folders(path)}
     # Only if every sub-folder is a part: "train" may also be a class, beside "bus" and "tram".
     if "train" not in folders or not folders.keys() <= PART_OF.keys():
-        return {"train": partial(_class_folder, path)}
+        return {"train": partial(_class_folder, path, labelled)}
     parts: dict[str, Callable[[], Labelled]] = {}
     for name, folder in folders.items():
         if PART_OF[name] in parts:
             raise ValueError(
                 f"{str(path)!r} has two folders for the {PART_OF[name]} part: {sorted(folders)}. Keep one."
             )
-        parts[PART_OF[name]] = partial(_class_folder, folder)
+        parts[PART_OF[name]] = partial(_class_folder, folder, labelled)
     return parts
 
 
-def _class_folder(path: Path) -> Labelled:
+def _class_folder(path: Path, labelled: bool) -> Labelled:
     folders = _visible_folders(path)
+    if not folders and not labelled and (alone := image_files(path)):
+        return _from_files(path, alone, [""] * len(alone), classes=())
+    if not folders and not labelled:
+        raise ValueError(f"{str(path)!r} holds no images ({' '.join(EXTENSIONS)}).")
     if not folders:
         raise ValueError(f"{str(path)!r} has no sub-folders. Make one for each class and put its images in it.")
-    files = {folder.name: _image_files(folder) for folder in folders}
+    files = {folder.name: image_files(folder) for folder in folders}
     empty = [name for name, found in files.items() if not found]
     if empty:
         raise ValueError(
@@ -113,7 +120,8 @@ def _visible_folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images below a folder, in order, but for hidden ones."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -128,22 +136,24 @@ def _from_files(root: Path, files: Sequence[Path], labels: Sequence[str], *, cla
     return Labelled(objects(str(file) for file in files), np.array(labels, dtype=object), names, classes)
 
 
-def _csv_parts(path: Path) -> dict[str, Callable[[], Labelled]]:
+def _csv_parts(path: Path, labelled: bool) -> dict[str, Callable[[], Labelled]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} is not a CSV file in UTF-8: {error}.") from error
-    if not {"path", "label"} <= set(columns):
+    named = labelled or "label" in columns
+    if not {"path", *(["label"] if named else [])} <= set(columns):
         raise ValueError(
             f"{str(path)!r} needs a header with path and label (and split, if any), its first line is {columns}."
         )
     divided = "split" in columns
     parts: dict[str, list[tuple[Path, str]]] = {}
     for line, row in enumerate(rows, start=2):
-        image, label, part = row["path"], row["label"], PART_OF.get(row["split"] or "") if divided else "train"
-        if not image or not label or part is None:
+        part = PART_OF.get(row["split"] or "") if divided else "train"
+        image, label = row["path"], row["label"] if named else ""
+        if not image or (named and not label) or part is None:
             raise ValueError(
                 f"{str(path)!r}, row {line}: path {image!r}, label {label!r}, split {row.get('split')!r}. "
                 f"The first two may not be empty; split, where there is one, is one of {', '.join(PART_OF)}."
@@ -162,7 +172,7 @@ def _csv_part(path: Path, rows: Sequence[tuple[Path, str]]) -> Labelled:
             f"Paths are taken relative to the CSV's own folder."
         )
     files, labels = zip(*rows, strict=True)
-    return _from_files(path.parent, files, labels, classes=ordered(labels))
+    return _from_files(path.parent, files, labels, classes=ordered(filter(None, labels)))
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
@@ -171,12 +181,15 @@ def ordered(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
 
 
-def _npz(path: Path) -> Labelled:
-    values = npz_arrays(path)
+def _npz(path: Path, labelled: bool) -> Labelled:
+    values = npz_arrays(path, needed=("images", "labels") if labelled else ("images",))
+    if "labels" not in values:
+        images, names = image_arrays(values["images"], source=str(path))
+        return Labelled(images, objects("" for _ in names), names, ())
     return arrays(values["images"], values["labels"], classes=values.get("classes"), source=str(path))
 
 
-def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+def npz_arrays(path: Path, *, needed: Sequence[str] = ("images", "labels")) -> dict[str, np.ndarray]:
     """The arrays images and labels of an .npz file, and classes where it has them.
 
     Raises:
@@ -192,9 +205,9 @@ def npz_arrays(path: Path) -> dict[str, np.ndarray]:
             known = sorted(file.files)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}. Arrays of objects are never opened.") from error
-    if not {"images", "labels"} <= values.keys():
+    if not set(needed) <= values.keys():
         raise ValueError(
-            f"{str(path)!r} needs the arrays images and labels (and classes, if you like), it has {known}."
+            f"{str(path)!r} needs the arrays {' and '.join(needed)} (and classes, if you like), it has {known}."
         )
     return values
 

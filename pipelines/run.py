@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pipelines import tasks
+from pipelines.adversary import Adversary
+from pipelines.autoencoding import Autoencoding
 from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
+from pipelines.drawing import Drawing
 from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Distillation", "Hardware", "Images", "Optimization", "Pairs", "Phase", "Run", "Series",
-    "Tables", "Texts",
+    "Adversary", "AnyData", "Augmentation", "Autoencoding", "Distillation", "Drawing", "Hardware", "Images",
+    "Optimization", "Pairs", "Phase", "Run", "Series", "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -26,6 +30,9 @@ ClassLoss = Literal["cross_entropy", "binary_cross_entropy", "focal"]
 Loss = Literal[ValueLoss, ClassLoss]
 ClassWeights = Literal["balanced"] | Mapping[str, float]
 FOCUS = 2.0  # of the focal loss, as in its paper
+_OF_TASKS: Mapping[str, type] = {
+    "distillation": Distillation, "autoencoding": Autoencoding, "adversary": Adversary, "drawing": Drawing,
+}  # fmt: skip
 T = TypeVar("T")
 
 
@@ -37,7 +44,7 @@ class Phase:
     `warmup` the share of the phase's steps in which the rate rises. `batch_norm="frozen"` keeps
     the statistics of every BatchNormalization, unfrozen groups included. With a `lora` rank, the
     unfrozen groups but the last learn in low-rank factors of their attention alone, with `lora_mlp`
-    also in those of the dense layers after it.
+    also in those of the dense layers after it. Of a GAN, `discriminator_rate` is what Run(adversary=...) says.
     """
 
     epochs: int
@@ -48,6 +55,7 @@ class Phase:
     batch_norm: Literal["frozen", "train"] = "frozen"
     lora: int = 0  # rank; 0: the layers themselves learn
     lora_mlp: bool = False
+    discriminator_rate: float = 1.0  # what the rates of a GAN's discriminator are multiplied by
 
     def __post_init__(self) -> None:
         problems = {
@@ -56,6 +64,7 @@ class Phase:
             "unfreeze": self.unfreeze == "all" or (isinstance(self.unfreeze, int) and self.unfreeze >= 1),
             "layer_decay": 0 < self.layer_decay <= 1,
             "warmup": 0 <= self.warmup < 1,
+            "discriminator_rate": 0 < self.discriminator_rate < math.inf,
             "lora": type(self.lora) is int and self.lora >= 0,
         }
         for name, fine in problems.items():
@@ -110,7 +119,7 @@ class Run:
     phases: tuple[Phase, ...]
     out: Path
     weights: str | None = None
-    task: Task | None = None  # what the model is trained for; what the data ask for if not given
+    task: Task | None = None  # what the model is trained for; what its family or the data ask for if not given
     loss: Loss | None = None  # of numbers mse, mae or huber; of classes cross_entropy, binary_cross_entropy or focal
     overrides: Mapping[str, Any] = field(default_factory=dict)
     hardware: Hardware = Hardware()
@@ -125,9 +134,13 @@ class Run:
     focus: float = FOCUS  # of the focal loss: the more, the less what is known already counts
     positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
     distillation: Distillation | None = None  # who teaches the model, if anyone does
+    autoencoding: Autoencoding | None = None  # of task="reconstruct"; as usual for the model if not given
+    adversary: Adversary | None = None  # what a GAN's generator plays against; what is usual for it if not given
+    drawing: Drawing | None = None  # whose codes the model writes, with task="text_to_image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "task", self.task or tasks.usual(self.model))
         if not self.phases:
             raise ValueError("Run(phases=()) has nothing to train; take them from pipelines.recipes.")
         if (self.batch != "auto" and (type(self.batch) is not int or self.batch < 1)) or self.patience < 1:
@@ -196,8 +209,9 @@ class Run:
         values["phases"] = tuple(_from_dict(Phase, phase) for phase in values.get("phases", ()))
         values["hardware"] = _from_dict(Hardware, values.get("hardware", {}))
         values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
-        if values.get("distillation") is not None:
-            values["distillation"] = _from_dict(Distillation, values["distillation"])
+        for name, kind in _OF_TASKS.items():
+            if values.get(name) is not None:
+                values[name] = _from_dict(kind, values[name])
         return _from_dict(cls, values)
 
 

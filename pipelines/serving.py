@@ -55,14 +55,14 @@ def _image_signatures(serve: Callable, image, interface: Interface) -> dict:
     """The signatures for bytes and for encoded images of any size; `image` is the spec of a batch of images."""
     import tensorflow as tf
 
-    from pipelines.decoding import decode, resize_and_crop
+    from pipelines.decoding import decode, seen
 
     def serve_uint8(image):
         return serve(image=tf.cast(image, tf.float32))
 
     def serve_jpeg(encoded):
         pictures = tf.map_fn(
-            lambda one: tf.ensure_shape(resize_and_crop(decode(one), interface.pixels), image.shape[1:]),
+            lambda one: tf.ensure_shape(seen(decode(one), interface.pixels), image.shape[1:]),
             encoded,
             fn_output_signature=tf.TensorSpec(image.shape[1:], tf.float32),
         )

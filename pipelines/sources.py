@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipelines import audit, image_labels, image_targets, readers, splits, tfds_sets
+from pipelines import audit, idx_files, image_labels, image_targets, readers, splits, tfds_sets
 from pipelines.image_labels import Question
 from pipelines.readers import Labelled
 from pipelines.run import Images
+from pipelines.tasks import UNLABELLED
 from zoo.core.family import Task
 from zoo.layers.scale import Scale
 
@@ -64,7 +65,8 @@ class ImageData:
 def load(images: Images, *, task: Task | None = None, seed: int) -> ImageData:
     """The examples that `images` describes, every one readable, split by class and seed.
 
-    They are for the task that `images` asks for, unless one is given.
+    They are for the task that `images` asks for, unless one is given. For a task that needs no classes there may be
+    any number of them, none included, and labels are 0 then.
 
     Raises:
         FileNotFoundError: there is no such folder or file, or a CSV names files that do not exist.
@@ -73,12 +75,14 @@ def load(images: Images, *, task: Task | None = None, seed: int) -> ImageData:
             two parts); or the task is none of theirs.
     """
     asked = image_labels.question(images, task)
-    parts = {part: read() for part, read in _readers(images, asked).items()}
+    labelled = task not in UNLABELLED
+    parts = {part: read() for part, read in _readers(images, asked, labelled).items()}
     _refuse_overlap(parts, images.source)
     parts, skipped = _readable(parts, skip=images.skip_corrupt)
     if asked is not None:
         return _answers(parts, asked, seed=seed, skipped=skipped)
-    return _divided(parts, images.split, seed=seed, source=images.source, skipped=skipped)
+    found = _divided(parts, images.split, seed=seed, source=images.source, skipped=skipped, labelled=labelled)
+    return found if labelled or task is None else replace(found, task=task)
 
 
 def from_arrays(
@@ -100,7 +104,7 @@ def from_arrays(
     return _divided(parts, split, seed=seed, source="from_arrays", skipped=())
 
 
-def _readers(images: Images, asked: Question | None) -> dict[str, Callable[[], Labelled]]:
+def _readers(images: Images, asked: Question | None, labelled: bool) -> dict[str, Callable[[], Labelled]]:
     """How to read each part that the source has. A source without a division is all "train"."""
     given = {part: value for part in PARTS if (value := getattr(images, part)) is not None}
     if asked is not None:
@@ -109,8 +113,14 @@ def _readers(images: Images, asked: Question | None) -> dict[str, Callable[[], L
         return {**whole, **{part: _undivided(part, Path(path), read) for part, path in given.items()}}
     if images.source.startswith("tfds:"):
         return tfds_sets.parts(images.source, data_dir=images.data_dir, given=given)
-    own = {"train": readers.digits} if images.source == "digits" else readers.file_parts(Path(images.source))
-    return {**own, **{part: _undivided(part, Path(path), readers.file_parts) for part, path in given.items()}}
+    read = partial(readers.file_parts, labelled=labelled)
+    if images.source == "digits":
+        own: dict[str, Callable[[], Labelled]] = {"train": readers.digits}
+    elif images.source == "fashion_mnist":
+        own = idx_files.fashion_mnist(images.data_dir)
+    else:
+        own = read(Path(images.source))
+    return {**own, **{part: _undivided(part, Path(path), read) for part, path in given.items()}}
 
 
 def _undivided(part: str, path: Path, read: Callable[[Path], dict[str, Callable[[], Labelled]]]) -> Callable:
@@ -162,14 +172,15 @@ def _divided(
     seed: int,
     source: str,
     skipped: tuple[str, ...],
+    labelled: bool = True,
 ) -> ImageData:
     """Splits off "train" what is not there yet, and turns class names into numbers."""
     whole, classes = parts["train"], parts["train"].classes
-    _check_classes(parts, classes, source)
+    _check_classes(parts, classes, source, labelled)
     wanted = _wanted(parts, shares)
     indexes = splits.stratified(whole.labels, whole.names, shares=wanted, seed=seed)
     done = {**parts, **_cut(whole, indexes, wanted, shares=shares, source=source)}
-    _check_classes({"train": done["train"]}, classes, source)
+    _check_classes({"train": done["train"]}, classes, source, labelled)
     train, validation, test = (_numbered(done[part], classes) for part in PARTS)
     return ImageData(classes, train, validation, test, skipped)
 
@@ -218,10 +229,14 @@ def _cut(
     return cut
 
 
-def _check_classes(parts: Mapping[str, Labelled], classes: tuple[str, ...], source: str) -> None:
+def _check_classes(parts: Mapping[str, Labelled], classes: tuple[str, ...], source: str, labelled: bool = True) -> None:
     train = parts["train"]
+    if not labelled and not classes:
+        if not len(train):
+            raise ValueError(f"{source!r} has no image to train on.")
+        return
     known = f"It has {len(train)} images of {len(classes)} classes: {_first(classes)}"
-    if len(classes) < 2:
+    if labelled and len(classes) < 2:
         raise ValueError(f"{source!r} needs at least two classes to tell apart. {known}.")
     if len(train) < len(classes):
         raise ValueError(f"{source!r} has fewer images to train on than classes. {known}. Add images.")
@@ -241,6 +256,8 @@ def _check_classes(parts: Mapping[str, Labelled], classes: tuple[str, ...], sour
 
 def _numbered(labelled: Labelled, classes: tuple[str, ...]) -> Examples:
     number = {name: index for index, name in enumerate(classes)}
+    if not classes:
+        return Examples(labelled.images, np.zeros(len(labelled), np.int32))
     return Examples(labelled.images, np.array([number[label] for label in labelled.labels], np.int32))
 
 

@@ -22,7 +22,8 @@ def _option(help: str, *names: str, kind: str = "") -> Any:
 
 
 ImageSource = Annotated[
-    str | None, _option("A folder with one sub-folder a class, a CSV of path,label, an .npz, tfds:NAME, or digits.")
+    str | None,
+    _option("A folder with one sub-folder a class, a CSV of path,label, an .npz, tfds:NAME, digits, fashion_mnist."),
 ]
 TextSource = Annotated[
     str | None, _option("A CSV, TSV or JSONL file, a folder of .txt files with one sub-folder a class, or tfds:NAME.")
@@ -34,7 +35,7 @@ PairSource = Annotated[
 ]
 Validation = Annotated[str | None, _option("A source of its own for validation; else a part is split off.")]
 Test = Annotated[str | None, _option("A source of its own for the test; else a part is split off.")]
-DataDir = Annotated[str | None, _option("Where tfds data sets lie.")]
+DataDir = Annotated[str | None, _option("Where tfds data sets lie, or the files of fashion_mnist.")]
 
 Size = Annotated[int | None, _option("Image size in pixels; the model's own if not given.", kind="images")]
 Crop = Annotated[

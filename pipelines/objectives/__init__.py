@@ -8,19 +8,24 @@ import json
 import typing
 from typing import Any
 
+from pipelines.autoencoding import Autoencoding
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
+from pipelines.drawing import Drawing
 from pipelines.objectives.answering import AnswerScores, answer
 from pipelines.objectives.captioning import CaptionScores, caption
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.contrast import contrast
+from pipelines.objectives.drawing import DrawingScores, text_to_image
 from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.generation import GenerationScores, generate
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
+from pipelines.objectives.reconstruction import AutoencodingScores, reconstruct
 from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.retrieval import RetrievalScores
 from pipelines.objectives.scores import Scores
@@ -36,7 +41,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, RetrievalScores, CaptionScores,
+    AnswerScores, AutoencodingScores, CaptionScores, DrawingScores, GenerationScores, RetrievalScores,
 )  # fmt: skip
 
 
@@ -49,16 +54,30 @@ def find(
     class_weights: ClassWeights | None = None,
     focus: float = FOCUS,
     positive_weights: ClassWeights | None = None,
+    autoencoding: Autoencoding | None = None,
+    epochs: int = 1,
+    drawing: Drawing | None = None,
 ) -> Objective:
     """The objective of a task on a data set.
 
     `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
-    of binary cross-entropy alone.
+    of binary cross-entropy alone, `autoencoding` of task="reconstruct", with the `epochs` of the whole run, `drawing`
+    of task="text_to_image".
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
-    found = _usual(task, data, loss)
+    if autoencoding is not None and task != "reconstruct":
+        raise ValueError(f"Run(autoencoding=...) is of task='reconstruct', not of task={task!r}.")
+    if drawing is not None and task != "text_to_image":
+        raise ValueError(f"Run(drawing=...) is of task='text_to_image', not of task={task!r}.")
+    if task in ("reconstruct", "text_to_image") and loss is not None:
+        means = "Autoencoding(likelihood=...)" if task == "reconstruct" else "Drawing(image_weight=...)"
+        raise ValueError(f"loss={loss!r} is none of task={task!r}, whose loss {means} decides.")
+    if task == "reconstruct":
+        found = reconstruct(data, autoencoding, epochs=epochs)
+    else:
+        found = text_to_image(data, drawing) if task == "text_to_image" else _usual(task, data, loss)
     given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
         for name, value in given.items():
@@ -88,7 +107,14 @@ def of_run(run: Run, data: Dataset) -> Objective:
         ValueError: as `find`.
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
-    options["positive_weights"] = run.positive_weights
+    options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding, "drawing": run.drawing}
+    if run.task == "generate":
+        found = generate(data, run)
+        for name, value in {"loss": run.loss, **options}.items():
+            if value and value != FOCUS:
+                raise ValueError(f"{name}={value!r} is for tasks that have targets, and task='generate' has none.")
+        return found
+    options["epochs"] = sum(phase.epochs for phase in run.phases)
     return find(run.task or data.task, data, loss=run.loss, **options)
 
 
@@ -102,6 +128,8 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         raise ValueError(
             "loss='cross_entropy' takes one class an example; task='multi_label' has binary_cross_entropy."
         )
+    if task == "generate":
+        return generate(data)
     if task in _LABELS:
         if not data.classes:
             raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")
@@ -114,7 +142,7 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _TEXT[task](data)
     if task == "contrast" and data.task == "contrast":
         return contrast()
-    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "caption"]
+    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "caption", "reconstruct", "generate", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")

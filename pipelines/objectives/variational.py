@@ -1,4 +1,4 @@
-"""What autoencoders minimize, in nats for each image, as means over a batch.
+"""What autoencoders minimize, in nats for each image.
 
 Papers: https://arxiv.org/abs/1312.6114 (ELBO), https://openreview.net/forum?id=Sy2fzU9gl (beta), 1711.00937 (VQ-VAE),
 https://arxiv.org/abs/2102.12092 (logit-Laplace).
@@ -59,8 +59,10 @@ def negative_elbo(likelihood: tf.Tensor, divergence: tf.Tensor, *, weight: tf.Te
     return tf.reduce_mean(likelihood + weight * divergence)
 
 
-def warm_up(step: tf.Tensor, *, steps: int, weight: float = 1.0) -> tf.Tensor:
+def warm_up(step: tf.Tensor, *, steps: float, weight: float = 1.0) -> tf.Tensor:
     """The weight of the divergence at a step: from 0 in equal parts to `weight` after so many steps.
+
+    Both may be shares of all steps. As many steps, as many weights.
 
     Raises:
         ValueError: the steps or the weight are below 0.
@@ -72,9 +74,9 @@ def warm_up(step: tf.Tensor, *, steps: int, weight: float = 1.0) -> tf.Tensor:
 
 
 def quantization(
-    encoded: tf.Tensor, quantized: tf.Tensor, *, commitment: float = 0.25, learned: bool = True
+    encoded: tf.Tensor, quantized: tf.Tensor, *, commitment: float = 0.25, learned: bool | tf.Tensor = True
 ) -> tf.Tensor:
-    """How far vectors (B, h, w, D) are from those of the codebook, as a mean over all numbers.
+    """How far vectors (B, h, w, D) are from those of the codebook: (B,), means over all numbers of an image.
 
     One part moves the codebook (not if it is a moving average: `learned` off), one, times `commitment`, the encoder.
 
@@ -85,7 +87,7 @@ def quantization(
         raise ValueError(f"commitment={commitment!r} must be 0 or more; the paper's is 0.25.")
     encoded, quantized = _float(encoded), _float(quantized)
     loss = commitment * _distance(encoded, tf.stop_gradient(quantized))
-    return loss + _distance(quantized, tf.stop_gradient(encoded)) if learned else loss
+    return loss + _float(learned) * _distance(quantized, tf.stop_gradient(encoded)) if learned is not False else loss
 
 
 def perplexity(codes: tf.Tensor, count: int) -> tf.Tensor:
@@ -102,7 +104,7 @@ LIKELIHOODS: dict[str, Callable[..., tf.Tensor]] = {
 
 
 def _distance(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.square(one - other))
+    return tf.reduce_mean(tf.square(one - other), axis=list(range(1, len(one.shape))))
 
 
 def _by_image(values: tf.Tensor) -> tf.Tensor:

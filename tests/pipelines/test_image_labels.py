@@ -169,7 +169,7 @@ def test_a_file_that_is_not_there_and_one_that_is_none(folder, tmp_path):
             r"task='classify', but Images\(label_delim='\|'\) is for task='multi_label'",
         ),
         ({"target": "age"}, "multi_label", r"Images\(target=\('age',\)\) is for task='regress'"),
-        ({}, "tag", "task='tag' is none of images; those are classify, multi_label and regress"),
+        ({}, "tag", "task='tag' is none of images; those are classify, multi_label, regress, generate"),
         (
             {"label_delim": "|", "balance": True},
             None,

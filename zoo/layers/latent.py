@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
@@ -42,8 +45,9 @@ class GumbelSample(layers.Layer):
     """One code of each place: logits (..., codes) -> shares of the codes (..., codes) that add to 1.
 
     In training a draw that is made soft (Gumbel-softmax, https://arxiv.org/abs/1611.01144): the lower the
-    `temperature`, the nearer to a single code. In inference the likeliest code, as whole numbers (...) int32. A change
-    of `temperature` holds for graphs that are traced after it.
+    `temperature`, the nearer to a single code; a call may bring one of its own for each example, (B,). In inference the
+    likeliest code, as whole numbers (...) int32. `noise` (..., codes), if given, is drawn already from the Gumbel
+    distribution, and used in inference too: the code is then one that the logits make probable.
     """
 
     def __init__(self, temperature: float = 1.0, *, seed: int | None = None, **kwargs: Any):
@@ -53,11 +57,14 @@ class GumbelSample(layers.Layer):
         self.temperature, self.seed = temperature, seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def call(self, logits, training: bool | None = None):
+    def call(self, logits, *, noise=None, temperature=None, training: bool | None = None):
         if not training:
-            return likeliest(logits)
-        uniform = keras.random.uniform(ops.shape(logits), minval=1e-20, maxval=1.0, seed=self.generator)
-        return ops.softmax((logits - ops.log(-ops.log(uniform))) / self.temperature)
+            return likeliest(logits if noise is None else logits + noise)
+        if noise is None:
+            noise = gumbel(keras.random.uniform(ops.shape(logits), seed=self.generator))
+        if temperature is None:
+            return ops.softmax((logits + noise) / self.temperature)
+        return ops.softmax((logits + noise) / ops.reshape(temperature, (-1, *(1 for _ in logits.shape[1:]))))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature, "seed": self.seed}
@@ -78,6 +85,35 @@ class CodeVectors(layers.Embedding):
     def compute_output_spec(self, inputs):
         shape = inputs.shape[:-1] if keras.backend.is_float_dtype(inputs.dtype) else inputs.shape
         return keras.KerasTensor((*shape, self.output_dim), self.compute_dtype)
+
+
+class Came(NamedTuple):
+    """What came to the codes of a codebook: how many vectors to each (codes,), their sums (codes, D), and of how many.
+
+    Which is what `quantizer.follow` takes, perhaps with that of other examples added.
+    """
+
+    quantizer: VectorQuantizer
+    counts: Any
+    sums: Any
+    places: Any
+
+
+_noted: ContextVar[list[Came] | None] = ContextVar("noted", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[Came]]:
+    """Inside, codebooks do not follow what comes to them in training, but note it in a list.
+
+    So that what belongs together, the parts of a batch, moves a codebook once.
+    """
+    found: list[Came] = []
+    before = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(before)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -139,14 +175,20 @@ class VectorQuantizer(layers.Layer):
         passed = ops.cast(came + ops.stop_gradient(quantized - came), self.compute_dtype)
         return {"codes": ops.reshape(codes, ops.shape(x)[:-1]), "quantized": quantized, "passed": passed}
 
-    def _follow(self, flat, codes) -> None:
-        places = ops.cast(ops.shape(flat)[0], "float32")
-        chosen = ops.stop_gradient(ops.one_hot(codes, self.codes, dtype="float32"))
-        for average, value in (
-            (self.counts, ops.mean(chosen, axis=0)),
-            (self.sums, ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat)) / places),
-        ):
+    def follow(self, counts, sums, places) -> None:
+        """Move the moving averages toward what came: counts (codes,), sums (codes, D), of so many places."""
+        for average, value in ((self.counts, counts / places), (self.sums, sums / places)):
             average.assign(self.decay * average + (1.0 - self.decay) * value)
+
+    def _follow(self, flat, codes) -> None:
+        chosen = ops.stop_gradient(ops.one_hot(codes, self.codes, dtype="float32"))
+        sums = ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat))
+        came = Came(self, ops.sum(chosen, axis=0), sums, ops.cast(ops.shape(flat)[0], "float32"))
+        noted = _noted.get()
+        if noted is None:
+            self.follow(came.counts, came.sums, came.places)
+        else:
+            noted.append(came)
 
     def compute_output_spec(self, x, *, reverse: bool = False, training: bool | None = None):
         if reverse:
@@ -160,6 +202,11 @@ class VectorQuantizer(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {"codes": self.codes, "width": self.width, "decay": self.decay, "epsilon": self.epsilon}
         return {**super().get_config(), **own}
+
+
+def gumbel(uniform):
+    """Numbers of the Gumbel distribution from those that are uniform in 0..1: (...) -> (...)."""
+    return -ops.log(-ops.log(ops.clip(uniform, 1e-20, 1.0 - 1e-7)))
 
 
 def likeliest(logits):
