@@ -10,13 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, objectives
+from pipelines import bundle, card, datasets, images, metadata, objectives
 from pipelines.agreement import Format, Tolerance
-from pipelines.data import Texts
+from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
 from pipelines.export import ExportReport, export
 from pipelines.images import ImageDataset
-from pipelines.interface import PADDING, input_tensors, output_shapes
+from pipelines.interface import IMAGE, PADDING, input_tensors, output_shapes
 from pipelines.run import Run
 from pipelines.sampling import Drawn, draw
 from zoo.core.family import CLASSED, Task
@@ -25,7 +25,7 @@ from zoo.layers.pixels import pixels_of
 PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
-WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq")
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption")
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -73,11 +73,16 @@ def export_bundle(
         calibration=calibration.inputs if calibration else None,
         length=length,
         steps=length if length and loaded.task in WRITING else 0,
-        files={name: (loaded.path / name).read_text("utf-8") for name in data.files()},
+        files={name: (loaded.path / name).read_text("utf-8") for name in data.files()} | pixels_file(run, model),
         tolerance=tolerance,
     )
     card.write(loaded.path)
     return report
+
+
+def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
+    """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
@@ -97,7 +102,7 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
 
 def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
     """How many a sample's outputs hold."""
-    length = max((values.shape[1] for values in drawn.inputs.values() if values.ndim > 1), default=1)
+    length = max((values.shape[1] for values in drawn.inputs.values() if 1 < values.ndim < 4), default=1)
     shapes = output_shapes(model, task).values()
     return sum(math.prod(length if size is None else size for size in shape[1:]) for shape in shapes)
 
@@ -106,10 +111,12 @@ def usual_length(run: Run, model: keras.Model, *drawn: Drawn | None) -> int | No
     """The length of the run's texts, else that of the longest, rounded up; None where the model's inputs have one."""
     if all(None not in tensor.shape[1:] for tensor in input_tensors(model).values()):
         return None
-    if isinstance(run.data, Texts) and run.data.length:
+    if isinstance(run.data, Texts | Pairs) and run.data.length:
         return run.data.length
     found = [one.inputs for one in drawn if one]
-    widest = max(values.shape[1] for inputs in found for values in inputs.values() if values.ndim > 1)
+    widest = max(
+        values.shape[1] for inputs in found for name, values in inputs.items() if values.ndim > 1 and name != IMAGE
+    )
     masks = [values for inputs in found for name, values in inputs.items() if name.endswith(PADDING)]
     longest = max((int(np.flatnonzero(mask.any(axis=0)).max()) + 1 for mask in masks), default=widest)
     return min(math.ceil(longest / MULTIPLE) * MULTIPLE, widest)

@@ -30,6 +30,8 @@ _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they
     "masked_lm": (3, "logits (B, T, vocabulary)"),
     "causal_lm": (3, "logits (B, T, vocabulary)"),
     "seq2seq": (3, "logits (B, T, vocabulary)"),
+    "caption": (3, "logits (B, T, vocabulary)"),
+    "match": (2, "logits (B, 2)"),
     "answer": (3, "logits (B, T, 2)"),
 }
 
@@ -166,6 +168,10 @@ def fit_labels(
     if task == "multi_label":
         if labels.shape != (count, shape[-1]) or not np.isin(labels, (0, 1)).all():
             raise ValueError(f"The labels must be 0 and 1, {(count, shape[-1])}, got {labels.dtype} {labels.shape}.")
+        return labels
+    if task == "match":
+        if labels.shape != (count,) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"The labels must be 0 and 1, one for each of {count} texts, got {labels.shape}.")
         return labels
     if task == "answer":
         if labels.shape != (count, 2):
