@@ -36,6 +36,17 @@ _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they
 }
 
 
+def checked_task(model: keras.Model, task: Task) -> Task:
+    """What a model's files are of; answers to questions about images are written, not found in a text.
+
+    Raises:
+        ValueError: as `check_model`.
+    """
+    check_model(model, task)
+    about_images = task == "answer" and {"image", "decoder_token_ids"} <= set(input_tensors(model))
+    return "seq2seq" if about_images else task
+
+
 def check_model(model: keras.Model, task: Task) -> None:
     """Refuse a model that no file can be made of.
 

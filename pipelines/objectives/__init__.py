@@ -142,6 +142,10 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _TEXT[task](data)
     if task == "contrast" and data.task == "contrast":
         return contrast()
+    if isinstance(data, PairData):
+        raise ValueError(
+            f"task={task!r} is not trained on images with captions. Tasks that are: contrast, caption, text_to_image."
+        )
     known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "caption", "reconstruct", "generate", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
