@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ class Marks:
     start: int
     end: int | None
 
-    def to_json(self) -> str:
-        """As the Hub's generation_config.json has it."""
-        names = {"start": "bos_token_id", "end": "eos_token_id"}
-        return json.dumps({names[name]: value for name, value in asdict(self).items()}) + "\n"
+    def to_json(self, *, prompt: str = "") -> str:
+        """As the Hub's generation_config.json has it, with the prompt that a model learned with, if any."""
+        said = {"bos_token_id": self.start, "eos_token_id": self.end, **({"prompt": prompt} if prompt else {})}
+        return json.dumps(said) + "\n"
 
 
 def of_checkpoint(folder: Path | None, tokenizer: Tokenizer, vocabulary: int) -> Marks:

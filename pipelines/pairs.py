@@ -160,7 +160,7 @@ class PairData:
 
     def files(self) -> Mapping[str, str]:
         """The tokenizer; of captions to be written, also the tokens around them."""
-        written = {marks.FILE: self.marks.to_json()} if self.task in WRITTEN else {}
+        written = {marks.FILE: self.marks.to_json(prompt=self.prompt)} if self.task in WRITTEN else {}
         return {tokenizers.FILE: self.tokenizer.to_json(), **written}
 
     def names(self, part: Part, numbers: Iterable[int]) -> list[str]:
