@@ -23,6 +23,7 @@ _GOAL = {
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
     "generate": "making images",
+    "caption": "captions of images",
 }
 
 
@@ -56,6 +57,8 @@ def _head(run: Run, info: dict[str, Any]) -> str:
         if names:
             lines.append(f"{what} ({len(names)}): {_listed(names)}.")
     made = info.get("task") == "generate"
+    if info.get("task") == "caption" and getattr(run.data, "prompt", ""):
+        lines += ["", f"Captions begin with {run.data.prompt!r}, which it is not asked to write."]  # type: ignore[union-attr]
     lines += ["", f"Input: {_LATENTS if made else _input(run.data)}"]
     if info.get("task") == "multi_label":
         lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
@@ -177,6 +180,8 @@ def _use(run: Run, info: dict[str, Any]) -> str:
     elif info.get("task") == "contrast":
         commands.insert(0, 'zoo search . "a text" --images FOLDER')
         commands.insert(0, 'zoo predict . image.png --zero-shot "a photo of a {}" --class cat --class dog')
+    elif info.get("task") == "caption":
+        commands.insert(0, "zoo caption . image.png --beams 3")
     elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):
         commands.insert(0, 'zoo predict . "a text"')
     listing = "\n".join(commands)

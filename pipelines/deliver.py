@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, objectives
+from pipelines import bundle, card, datasets, images, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
@@ -27,7 +27,7 @@ from zoo.layers.pixels import pixels_of
 PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
-WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq")
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption")
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -91,11 +91,16 @@ def export_bundle(
         calibration=calibration.inputs if calibration else None,
         length=length,
         steps=length if length and loaded.task in WRITING else 0,
-        files=files,
+        files=files | pixels_file(run, model),
         tolerance=tolerance,
     )
     card.write(loaded.path)
     return report
+
+
+def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
+    """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
@@ -115,7 +120,7 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
 
 def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
     """How many a sample's outputs hold."""
-    length = max((values.shape[1] for values in drawn.inputs.values() if values.ndim > 1), default=1)
+    length = max((values.shape[1] for values in drawn.inputs.values() if 1 < values.ndim < 4), default=1)
     shapes = output_shapes(model, task).values()
     return sum(math.prod(length if size is None else size for size in shape[1:]) for shape in shapes)
 

@@ -87,6 +87,7 @@ def fit(
     label_delim: options.LabelDelim = None,
     class_columns: options.ClassColumn = None,
     image_column: options.ImageColumn = None,
+    prompt: options.Prompt = None,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
     label_column: options.LabelColumn = None,
