@@ -28,6 +28,7 @@ for function in (
     command.tune,
     generating.generate,
     sampling.sample,
+    sampling.reconstruct,
     attention.attention,
     weights.fetch,
     weights.bundle,

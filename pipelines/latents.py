@@ -92,8 +92,16 @@ def sampled(bundle: Bundle, request: Request) -> Sampled:
     Raises:
         ValueError: there is no such class, or the generator knows of none.
     """
+    return of_generator(bundle.load_model(), bundle, request)
+
+
+def of_generator(generator: keras.Model, bundle: Bundle, request: Request) -> Sampled:
+    """What a generator that belongs to a bundle makes.
+
+    Raises:
+        ValueError: as `sampled`.
+    """
     request.refuse(bundle.task, known=("label", "truncation"))
-    generator = bundle.load_model()
     chosen = _chosen(generator, bundle, request)
     latents = drawn(request.count, latent_size(generator), seed=request.seed, truncation=request.truncation)
     images = grids.as_bytes(made(generator, latents, chosen))
@@ -109,8 +117,8 @@ def _chosen(generator: keras.Model, bundle: Bundle, request: Request) -> np.ndar
     if not takes_labels(generator):
         if request.label is not None:
             raise ValueError(
-                f"label={request.label!r}: '{bundle.path}' was trained without classes. Train gan_conditional or "
-                "gan_projection to choose one."
+                f"label={request.label!r}: '{bundle.path}' was trained without classes. Train gan_conditional, "
+                "gan_projection or vae_conditional to choose one."
             )
         return None
     classes: Sequence[str] = bundle.classes

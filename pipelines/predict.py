@@ -134,7 +134,7 @@ def _open_bundle(path: Path) -> Predictor:
     pixels, shares = pixels_of(model), _shares(loaded.task)
 
     def answer(paths: Sequence[Path]) -> np.ndarray:
-        return shares(np.asarray(model.predict(_read(paths, pixels), verbose=0), "float32"))
+        return shares(np.asarray(model.predict(read(paths, pixels), verbose=0), "float32"))
 
     return ImagePredictor(loaded.classes, answer, loaded.task, tuple(loaded.info.get("targets", ())))
 
@@ -174,7 +174,7 @@ def _open_tflite(path: Path) -> Predictor:
 
     pixels, (task, classes, targets) = metadata.read_pixels(path), _described(path)
     shares = _shares(task)
-    return ImagePredictor(classes, lambda paths: shares(predict_file(path, _read(paths, pixels))), task, targets)
+    return ImagePredictor(classes, lambda paths: shares(predict_file(path, read(paths, pixels))), task, targets)
 
 
 def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
@@ -190,14 +190,14 @@ def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     return task, metadata.read_labels(path), ()
 
 
-def _read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
+def read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
     """Image files as the model takes them: (N, h, w, 3) float32, 0..255."""
     from pipelines import decoding
 
-    def read(path: Path) -> np.ndarray:
+    def seen(path: Path) -> np.ndarray:
         return decoding.seen(decoding.decode(Path(path).read_bytes()), pixels).numpy()
 
-    return np.stack([_named(path, read) for path in paths])
+    return np.stack([_named(path, seen) for path in paths])
 
 
 def _named(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:

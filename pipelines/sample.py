@@ -101,6 +101,6 @@ def sample(
 
 def _samplers() -> Mapping[Task, Sampler]:
     """What makes the images of each task."""
-    from pipelines import latents
+    from pipelines import latents, reconstruction
 
-    return {"generate": latents.sampled}
+    return {"generate": latents.sampled, "reconstruct": reconstruction.sampled}

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from pipelines import cluster
 from pipelines.commands import adversary_options as gan
+from pipelines.commands import autoencoding_options as autoencoder
 from pipelines.commands import data_options as options
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
@@ -127,6 +128,13 @@ def fit(
     gradient_penalty: gan.GradientPenalty = None,
     critic_steps: gan.CriticSteps = None,
     discriminator_rate: gan.DiscriminatorRate = None,
+    likelihood: autoencoder.Likelihood = None,
+    beta: autoencoder.Beta = None,
+    beta_warmup: autoencoder.BetaWarmup = None,
+    deviation: autoencoder.Deviation = None,
+    commitment: autoencoder.Commitment = None,
+    code_temperature: autoencoder.CodeTemperature = None,
+    bound_samples: autoencoder.BoundSamples = None,
     config: training.Config = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,

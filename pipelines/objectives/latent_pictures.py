@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from pipelines import grids, latents
-from pipelines.autoencoder import decoder_of, encoder_of, kind_of
+from pipelines.autoencoder import answers, decoder_of, encoder_of, kind_of
 from pipelines.card import PICTURES
 from pipelines.datasets import Dataset, Part
 from pipelines.objectives.pictures import figure, short
@@ -33,7 +33,7 @@ def draw(data: Dataset, model: keras.Model, folder: Path, name: str) -> None:
     changes, and a map: of two latents the images at equally probable places, and where the images of each class lie.
     """
     place, inputs = folder / PICTURES, _examples(data, model, 2 * ACROSS)
-    images, returned = inputs["image"], _answers(model, inputs)["image"]
+    images, returned = inputs["image"], answers(model, inputs)["image"]
     shown = [row for top in range(0, len(images), ACROSS) for side in (images, returned) for row in side[top:][:ACROSS]]
     grids.write_grid(shown, place / f"{name}_reconstructions.png", columns=min(ACROSS, len(images)))
     if kind_of(model) != "normal":
@@ -51,7 +51,7 @@ def draw(data: Dataset, model: keras.Model, folder: Path, name: str) -> None:
 
 def _draw_latents(data: Dataset, model: keras.Model, decoder: keras.Model, place: Path, name: str) -> None:
     encoder, inputs = encoder_of(model), _examples(data, model, _PLACED)
-    found = _answers(encoder, inputs)
+    found = answers(encoder, inputs)
     mean, variance = found["mean"], np.exp(found["log_variance"])
     told = 0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(axis=0)  # nats of each latent
     order = np.argsort(told)[::-1]
@@ -117,14 +117,3 @@ def _examples(data: Dataset, model: keras.Model, count: int) -> Arrays:
 
 def _few(batches: Any, count: int) -> Iterator[Any]:
     yield from batches.take(-(-count // latents.BATCH))
-
-
-def _answers(model: keras.Model, inputs: Arrays) -> Arrays:
-    """What a model answers to some inputs, of which it may take a part."""
-    found: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(inputs["image"]), latents.BATCH):
-        some = {name: array[start : start + latents.BATCH] for name, array in inputs.items()}
-        taken = {name: some[name] for name in model.input} if isinstance(model.input, Mapping) else some["image"]
-        for name, values in model(taken, training=False).items():
-            found.setdefault(name, []).append(keras.ops.convert_to_numpy(values))
-    return {name: np.concatenate(values) for name, values in found.items()}
