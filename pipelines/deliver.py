@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, objectives
+from pipelines import bundle, card, datasets, images, latents, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Texts
 from pipelines.datasets import Dataset, Part
@@ -39,9 +39,9 @@ def export_bundle(
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
     Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
-    200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
-    `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
-    are exported as step files too, which keep as many tokens.
+    200 of its training samples calibrate int8, all through the run's own pipeline; of a generator, random latents.
+    Texts of a .tflite file have `length` tokens; if not given, those that the run's texts were cut to, else those of
+    the longest. Language models are exported as step files too, which keep as many tokens.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
@@ -85,6 +85,9 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
     available, task = len(data.parts[part]), run.task or data.task
     if not available:
         return None
+    if task == "generate":
+        made = Drawn(latents.inputs(model, count, classes=len(data.classes), seed=run.seed + (part == "train")), None)
+        return made.first(max(1, PROOF_NUMBERS // _numbers(model, task, made)))
     if isinstance(data, ImageDataset):
         shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)

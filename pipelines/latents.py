@@ -51,6 +51,12 @@ def drawn(count: int, size: int, *, seed: int, truncation: float | None = None) 
     return np.stack(rows).astype(np.float32)
 
 
+def inputs(generator: keras.Model, count: int, *, classes: int, seed: int) -> dict[str, np.ndarray]:
+    """What a generator takes, by the names of its inputs: random latents (N, Z), and all classes in turn (N,)."""
+    found = {"latent": drawn(count, latent_size(generator), seed=seed)}
+    return found | ({"labels": np.arange(count, dtype=np.int32) % classes} if takes_labels(generator) else {})
+
+
 def made(generator: keras.Model, latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """The images of latents (N, Z), and labels (N,) where the generator takes them: (N, H, W, C) float32, 0..255.
 

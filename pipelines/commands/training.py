@@ -163,13 +163,22 @@ def fit(
     return _train_at_found_rate(run, lambda rate: phases_of(recipe, epochs, rate, warmup), overwrite=overwrite)
 
 
-def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")],
+    judge: Annotated[
+        Path | None, typer.Option(help="Of a GAN: a classifier that zoo fit made, by whose features images count.")
+    ] = None,
+) -> None:
     """Score a trained model on the held-out test part of its data, again from its files."""
     import_tensorflow()
     from pipelines.bundle import load
     from pipelines.evaluate import evaluate_bundle
 
     loaded = load(bundle)
+    if judge is not None:
+        from pipelines.judging import judged
+
+        return _print_scores(judged(loaded, judge), loaded.run.data.unit)
     _print_scores(evaluate_bundle(loaded), loaded.run.data.unit)
 
 

@@ -107,7 +107,7 @@ def test_steps_are_those_of_a_plain_loop(name):
 
 @pytest.mark.slow
 def test_two_devices_do_what_one_does(tmp_path):
-    cases = [f"{name}/float32" for name in CASES] + ["dcgan/float16", "dcgan/bfloat16", "wgan_gp/float16"]
+    cases = ["dcgan/float32", "wgan_gp/float32", "projection/float32", "dcgan/float16"]
     command = [sys.executable, "-m", "tests.pipelines.games", str(tmp_path), "2", *cases]
     subprocess.run(command, check=True, cwd=ROOT, timeout=900)
     for case in cases:
