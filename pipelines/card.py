@@ -154,8 +154,9 @@ def _scores(path: Path, run: Run) -> str:
 
 def _exports(report: dict[str, Any], *, within: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
+    shown = {"series": "real test series", "latent": "random latents"}.get(unit, f"real test {unit}s")
     lines = [
-        f"## Files, each compared with the Keras model on real test {unit if unit == 'series' else unit + 's'}\n",
+        f"## Files, each compared with the Keras model on {shown}\n",
         f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, metadata, objectives
+from pipelines import bundle, card, datasets, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
@@ -41,10 +41,10 @@ def export_bundle(
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
     Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
-    200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
-    `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
-    are exported as step files too, which keep as many tokens. Of a model that compares images with texts each tower is
-    exported, see `pipelines.deliver_towers`.
+    200 of its training samples calibrate int8, all through the run's own pipeline; of a generator, random latents.
+    Texts of a .tflite file have `length` tokens; if not given, those that the run's texts were cut to, else those of
+    the longest. Language models are exported as step files too, which keep as many tokens. Of a model that compares
+    images with texts each tower is exported, see `pipelines.deliver_towers`.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
@@ -108,6 +108,9 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
     available, task = len(data.parts[part]), run.task or data.task
     if not available:
         return None
+    if task == "generate":
+        made = Drawn(latents.inputs(model, count, classes=len(data.classes), seed=run.seed + (part == "train")), None)
+        return made.first(max(1, PROOF_NUMBERS // _numbers(model, task, made)))
     if isinstance(data, ImageDataset):
         shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)
