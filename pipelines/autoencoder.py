@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -64,18 +64,35 @@ def decoder_of(model: keras.Model) -> keras.Model:
         ValueError: the model is no autoencoder.
     """
     layer = sampler(model)
-    name = f"{model.name}_decoder"
+    given, name = _inputs_like(model), f"{model.name}_decoder"
+    if isinstance(layer, NormalSample):
+        inputs = {"latent": keras.Input(layer.output.shape[1:], name="latent")}
+        between: Any = inputs["latent"]
+    else:
+        grid = layer.output["passed"].shape[1:-1] if isinstance(layer, VectorQuantizer) else layer.output.shape[1:]
+        inputs = {"codes": keras.Input(grid, dtype="int32", name="codes")}
+        between = inputs["codes"]
     if isinstance(layer, VectorQuantizer):
-        passed = layer.output["passed"]
-        rest = keras.Model(passed, model.output["image"], name=f"{name}_network")
-        codes = keras.Input(passed.shape[1:-1], dtype="int32", name="codes")
-        return keras.Model(codes, rest(layer(codes, reverse=True)), name=name)
-    inputs = {"latent" if isinstance(layer, NormalSample) else "codes": layer.output}
-    if isinstance(model.input, Mapping) and "labels" in model.input:
-        inputs["labels"] = model.input["labels"]
-    fresh = {key: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=key) for key, tensor in inputs.items()}
-    rest = keras.Model(inputs, model.output["image"], name=f"{name}_network")
-    return keras.Model(alone(fresh), rest(fresh), name=name)
+        vectors = layer(inputs["codes"], reverse=True)
+        between = {"codes": inputs["codes"], "quantized": vectors, "passed": vectors}
+
+    def call(each: layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        return between if each is layer else each(*args, **kwargs)
+
+    inputs |= {key: tensor for key, tensor in given.items() if key == "labels"}
+    return keras.Model(alone(inputs), _again(model, given, call)["image"], name=name)
+
+
+def _inputs_like(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Fresh inputs as those of a model, by name."""
+    given = model.input if isinstance(model.input, Mapping) else {"image": model.input}
+    return {name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name) for name, tensor in given.items()}
+
+
+def _again(model: keras.Model, inputs: dict[str, keras.KerasTensor], call: Callable[..., Any]) -> Any:
+    """The outputs of a model's graph on other inputs, each of its layers called by call(layer, ...)."""
+    taken = inputs if isinstance(model.input, Mapping) else inputs["image"]
+    return model._run_through_graph(taken, operation_fn=lambda each: each, call_fn=call)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -202,8 +219,7 @@ def autoencoder(model: keras.Model, *, temperature: float, annealing: float) -> 
         ValueError: the model is no autoencoder.
     """
     layer = sampler(model)
-    given = model.input if isinstance(model.input, Mapping) else {"image": model.input}
-    own = {name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name) for name, tensor in given.items()}
+    own = _inputs_like(model)
     draws, elapsed = keras.Input((2,), dtype="int32", name=DRAWS), keras.Input((), name=ELAPSED)
     options: dict[str, Any] = {}
     if isinstance(layer, NormalSample):
@@ -217,8 +233,7 @@ def autoencoder(model: keras.Model, *, temperature: float, annealing: float) -> 
     def call(each: layers.Layer, *args: Any, **kwargs: Any) -> Any:
         return each(*args, **kwargs, **(options if each is layer else {}))
 
-    inputs = own if isinstance(model.input, Mapping) else own["image"]
-    outputs = model._run_through_graph(inputs, operation_fn=lambda each: each, call_fn=call)
+    outputs = _again(model, own, call)
     return Autoencoder({**own, DRAWS: draws, ELAPSED: elapsed}, outputs, name=model.name)
 
 

@@ -15,11 +15,13 @@ PICTURES = "pictures"  # of what the model makes, in a run's folder
 RATES = "learning_rates.png"  # a picture of them, in a run's folder
 _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
 _SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
+_LATENTS = "latents from a normal distribution, beside labels where there are classes. Output: images, values 0..255."
 _GOAL = {
     "answer": "finding answers in texts",
     "masked_lm": "guessing masked tokens",
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
+    "generate": "making images",
 }
 
 
@@ -50,7 +52,8 @@ def _head(run: Run, info: dict[str, Any]) -> str:
     for what, names in (("Classes", info["classes"]), ("Targets", info.get("targets", []))):
         if names:
             lines.append(f"{what} ({len(names)}): {_listed(names)}.")
-    lines += ["", f"Input: {_input(run.data)}"]
+    made = info.get("task") == "generate"
+    lines += ["", f"Input: {_LATENTS if made else _input(run.data)}"]
     if info.get("task") == "multi_label":
         lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
     return "\n".join([*lines, ""])
@@ -99,7 +102,8 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     augmentation = f"; augmentation `{run.data.augment}`" if isinstance(run.data, Images) else ""
     loss = f"; loss `{run.loss}`" if run.loss else ""
     lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}."]
-    lines += [f"Optimizer: {run.optimization.summary()}.", *_teacher(run, info), ""]
+    lines += [f"Optimizer: {run.optimization.summary()}.", *_teacher(run, info)]
+    lines += [f"Adversary: {run.adversary.summary()}.", ""] if run.adversary else [""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
@@ -156,7 +160,9 @@ def _exports(report: dict[str, Any]) -> str:
 def _use(run: Run, info: dict[str, Any]) -> str:
     commands = ["zoo evaluate .", "zoo fit --run run.json --out ../again"]
     intro = "From this folder"
-    if isinstance(run.data, Images):
+    if isinstance(run.data, Images) and info.get("task") == "generate":
+        commands.insert(0, "zoo sample . --count 64")
+    elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
         commands.insert(0, "zoo predict . image.png")
     elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):

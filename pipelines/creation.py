@@ -12,7 +12,7 @@ import zoo
 from pipelines.datasets import Dataset
 from pipelines.run import Images, Pairs, Run, Texts
 from zoo.core import registry
-from zoo.core.family import CLASSED
+from zoo.core.family import CLASSED, Family
 
 # The Config fields of models that take such data.
 _OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",), Pairs: ("pixels", ("vocabulary", "words"))}
@@ -26,20 +26,48 @@ def create(run: Run, data: Dataset, more: Mapping[str, Any] | None = None) -> ke
     """
     task = run.task or data.task
     own: Mapping[str, Any] = {} if run.is_checkpoint or run.weights else more or {}
-    options: dict[str, Any] = {**own, **data.options(), **run.overrides, "task": task}
+    options: dict[str, Any] = {**own, **_options(run, data), "task": task}
     if task in CLASSED:
         options["classes"] = len(data.classes)
-    elif data.classes and not run.is_checkpoint and _takes_labels(run.model):
-        options.setdefault("labels", len(data.classes))
     if run.is_checkpoint:
         return zoo.from_checkpoint(run.model, **options)
     _check_kind(run, data)
     return zoo.create(run.model, weights=run.weights, **options)
 
 
-def _takes_labels(model: str) -> bool:
-    """Whether a variant is one whose images have labels: a conditional GAN or VAE."""
-    return bool(getattr(registry.find_family(model).variants[model], "labels", 0))
+def configuration(run: Run, data: Dataset) -> tuple[Family, Any]:
+    """The family of a run's model, and its Config as the data need it.
+
+    Raises:
+        ValueError: as `create`.
+    """
+    if not run.is_checkpoint:
+        family = registry.find_family(run.model)
+        return family, registry.configure(family.variants[run.model], **_options(run, data))
+    from zoo.weights.load import described
+
+    family, match, _ = described(run.model)
+    return family, registry.configure(match.config, **_options(run, data))
+
+
+def _options(run: Run, data: Dataset) -> dict[str, Any]:
+    """Fields of the model's Config that the data decide, and those of the run.
+
+    Raises:
+        ValueError: the model makes images of labels, and the data have none.
+    """
+    options = {**data.options(), **run.overrides}
+    if run.is_checkpoint or (run.task or data.task) in CLASSED:
+        return options
+    config = registry.find_family(run.model).variants.get(run.model)
+    if getattr(config, "labels", 0) and "labels" not in options:
+        if not data.classes:
+            raise ValueError(
+                f"{run.model!r} makes images of classes, and {run.data.source!r} has none. Put the images of each "
+                "class into a sub-folder, or train a model without labels, such as gan_dcgan."
+            )
+        options["labels"] = len(data.classes)
+    return options
 
 
 def _check_kind(run: Run, data: Dataset) -> None:

@@ -152,15 +152,18 @@ class Engine:
         statistics = [v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
         return [(v, tf.identity(v.value)) for v in (*model.metrics_variables, *statistics)]
 
-    def _apply(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Clip and apply the gradient of the whole batch; the norm of each group before, and whether it was skipped."""
+    def _apply(self, gradients: list[tf.Tensor], chosen: Sequence[int] | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Clip and apply the gradient of the whole batch; the norm of each group before, and whether it was skipped.
+
+        It is that of all variables, or of those `chosen` by their numbers; the norms of others are 0.
+        """
         optimizer = self._model.optimizer
+        places = list(range(len(self._variables)) if chosen is None else chosen)
         scale = tf.cast(optimizer.scale_loss(1.0), tf.float32)
         squares = [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients]
-        norms = [
-            tf.sqrt(tf.reduce_sum(tf.stack([squares[i] for i in group]))) if group else tf.zeros(())
-            for group in self._groups
-        ]
+        of = dict(zip(places, squares, strict=True))
+        grouped = [[of[place] for place in group if place in of] for group in self._groups]
+        norms = [tf.sqrt(tf.reduce_sum(tf.stack(found))) if found else tf.zeros(()) for found in grouped]
         known = tf.stack(norms) if norms else tf.zeros((0,))
         skipped = tf.constant(False)
         if self._clip is not None:
@@ -171,7 +174,8 @@ class Engine:
             known = tf.where(skipped, tf.zeros_like(known), known)
             if self._clip is not None:  # what was infinite is to be seen by the optimizer
                 clipped[0] = tf.where(finite, clipped[0], tf.cast(float("nan"), clipped[0].dtype))
-        optimizer.apply(gradients if self._clip is None else clipped, self._variables)
+        variables = [self._variables[place] for place in places]
+        optimizer.apply(gradients if self._clip is None else clipped, variables)
         return known, skipped
 
     def _test_whole(self, iterator: Any) -> None:

@@ -14,6 +14,7 @@ from pipelines import csv_tables, readers
 from pipelines.csv_tables import Table
 from pipelines.data import Images
 from pipelines.readers import PART_OF, Labelled, objects, ordered
+from pipelines.tasks import UNLABELLED
 from zoo.core.family import Task
 from zoo.layers.table import MISSING, number, numbers
 
@@ -22,7 +23,6 @@ _YES = {"1", "true", "yes"}
 _NO = {"0", "false", "no"}
 
 Kind = Literal["multi_label", "regress"]
-UNLABELLED: tuple[Task, ...] = ("generate", "reconstruct")  # tasks for which an image needs no class, but may have one
 
 
 @dataclass(frozen=True)

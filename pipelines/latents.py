@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from pipelines import grids
+from pipelines.card import PICTURES
 from pipelines.sample import Request, Sampled
 
 if TYPE_CHECKING:
     from pipelines.bundle import Bundle
 
 BATCH = 64
+FIXED = 20_141_126  # the seed of the latents of all pictures
+COLUMNS, ROWS, PATHS, MOST_ROWS = 10, 6, 6, 20
 
 
 def takes_labels(generator: keras.Model) -> bool:
@@ -108,3 +113,20 @@ def _chosen(generator: keras.Model, bundle: Bundle, request: Request) -> np.ndar
     if request.label not in classes:
         raise ValueError(f"label={request.label!r} is none of the classes: {', '.join(classes)}.")
     return np.full(request.count, classes.index(request.label))
+
+
+def draw(generator: keras.Model, folder: Path, name: str, *, classes: int = 0) -> None:
+    """Write what a generator makes of fixed latents, and of those between two, into a run's folder of pictures.
+
+    Of classes there is a row each in the first picture; in the second each row stays with one.
+    """
+    size, labelled = latent_size(generator), takes_labels(generator)
+    rows = min(classes, MOST_ROWS) if labelled else ROWS
+    latents = drawn(rows * COLUMNS, size, seed=FIXED)
+    labels = np.repeat(np.arange(rows), COLUMNS) if labelled else None
+    write = functools.partial(grids.write_grid, columns=COLUMNS)
+    write(made(generator, latents, labels), folder / PICTURES / f"{name}_samples.png")
+    ends = drawn(2 * PATHS, size, seed=FIXED + 1)
+    ways = np.concatenate([between(ends[2 * row], ends[2 * row + 1], COLUMNS) for row in range(PATHS)])
+    labels = np.repeat(np.arange(PATHS) % max(classes, 1), COLUMNS) if labelled else None
+    write(made(generator, ways, labels), folder / PICTURES / f"{name}_between.png")

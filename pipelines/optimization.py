@@ -16,6 +16,7 @@ Schedule = Literal["constant", "step", "exponential", "polynomial", "cosine", "c
 ClipBy = Literal["global_norm", "norm", "value"]
 
 _MOMENTUM = {"sgd": 0.9, "rmsprop": 0.0, "muon": 0.95}  # the optimizers that have one, and what is usual
+_BETAS = ("adam", "adamw", "lamb", "lion")  # the optimizers that average gradients by them
 _DECAY = {"adamw": 0.01, "lamb": 0.01, "lion": 0.01, "muon": 0.01}  # no other decays unless asked
 _END = {"exponential": 0.01, "one_cycle": 4e-6}  # the others end at 0
 _ENDING = ("exponential", "polynomial", "cosine", "cosine_restarts", "one_cycle")
@@ -50,6 +51,8 @@ class Optimization:
     optimizer: Optimizer = "adam"
     momentum: float | None = None  # of sgd 0.9, rmsprop 0, muon 0.95, if not given
     nesterov: bool = False  # of sgd; muon always looks ahead
+    beta_1: float | None = None  # of adam and its kin: how much of the mean gradient is kept a step
+    beta_2: float | None = None  # the same of its square
     weight_decay: float | None = None  # of adamw, lamb, lion and muon 0.01, of others 0, if not given
     schedule: Schedule = "cosine"
     end: float | None = None  # the last rate as a share of the peak; of exponential 0.01, of others 0, if not given
@@ -92,6 +95,7 @@ class Optimization:
         """What was done, in a phrase for reports: 'adamw, weight decay 0.05, cosine'."""
         parts: list[str] = [self.optimizer]
         parts += [f"momentum {self.usual_momentum:g}"] if self.usual_momentum else []
+        parts += [f"betas {self._beta(1)}, {self._beta(2)}"] if (self.beta_1, self.beta_2) != (None, None) else []
         parts += [f"weight decay {self.usual_decay:g}"] if self.usual_decay else []
         parts += [self.schedule]
         parts += [f"gradients clipped at {self.clip:g} ({self.clip_by})"] if self.clip else []
@@ -99,9 +103,15 @@ class Optimization:
         average = f"; the weights evaluated and kept are their moving average (decay {self.ema:g})" if self.ema else ""
         return ", ".join(parts) + average
 
+    def _beta(self, number: int) -> str:
+        value = (self.beta_1, self.beta_2)[number - 1]
+        return "usual" if value is None else f"{value:g}"
+
     def _check_ranges(self) -> None:
         ranges = {
             "momentum": (self.momentum is None or 0 <= self.momentum < 1, "at least 0 and under 1"),
+            "beta_1": (self.beta_1 is None or 0 <= self.beta_1 < 1, "at least 0 and under 1"),
+            "beta_2": (self.beta_2 is None or 0 <= self.beta_2 < 1, "at least 0 and under 1"),
             "weight_decay": (self.weight_decay is None or 0 <= self.weight_decay < 1, "at least 0 and under 1"),
             "end": (self.end is None or 0 <= self.end <= 1, "a share of the peak, 0 to 1"),
             "factor": (0 < self.factor < 1, "over 0 and under 1"),
@@ -125,6 +135,11 @@ class Optimization:
         """Refuse what would be ignored."""
         if self.momentum is not None and self.optimizer not in _MOMENTUM:
             raise ValueError(f"Optimization(momentum={self.momentum}) is of {_list(_MOMENTUM)}, not {self.optimizer}.")
+        for name in ("beta_1", "beta_2"):
+            if getattr(self, name) is not None and self.optimizer not in _BETAS:
+                raise ValueError(
+                    f"Optimization({name}={getattr(self, name)}) is of {_list(_BETAS)}, not {self.optimizer}."
+                )
         if self.nesterov and (self.optimizer != "sgd" or not self.usual_momentum):
             raise ValueError(
                 f"Optimization(nesterov=True) is of sgd with a momentum over 0, not of {self.optimizer} with "

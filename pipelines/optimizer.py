@@ -14,6 +14,8 @@ from pipelines.optimization import USUAL, Optimization
 from pipelines.run import Phase
 from pipelines.schedules import Plateau, Rate, WarmUp, schedule
 
+DISCRIMINATOR = "discriminator."  # begins the names of a GAN's groups that have a rate of their own
+
 _MOMENTS = (  # the attributes of Keras' optimizers that hold a variable for each weight
     "momentums", "_momentums", "_velocities", "_average_gradients", "adam_velocities", "_r", "_c", "_v",
 )  # fmt: skip
@@ -24,6 +26,21 @@ class GroupOptimizer(keras.optimizers.MultiOptimizer):
     """An optimizer for each group of variables; `plateau` lowers all their rates, where that is asked for."""
 
     plateau: Plateau | None = None
+
+    def of(self, variable: keras.Variable) -> keras.optimizers.Optimizer:
+        """The optimizer of a variable."""
+        return self.optimizers[self._var_to_optimizer_idx[self._var_key(variable)]]
+
+    def apply(self, grads, trainable_variables=None):
+        """Move variables: all of them, as Keras does, or those of some groups, which it refuses."""
+        if trainable_variables is None or len(trainable_variables) == len(self._trainable_variables_indices):
+            return super().apply(grads, trainable_variables)
+        chosen: dict[keras.optimizers.Optimizer, list] = {}
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            chosen.setdefault(self.of(variable), []).append((gradient, variable))
+        for each, pairs in chosen.items():
+            each.apply(*map(list, zip(*pairs, strict=True)))
+        self.iterations.assign_add(1)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -82,6 +99,8 @@ def build(
 def _one(optimization: Optimization, rate: Rate, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
     """The optimizer of one group."""
     known, momentum, decay = keras.optimizers, optimization.usual_momentum, optimization.usual_decay or None
+    given = {"beta_1": optimization.beta_1, "beta_2": optimization.beta_2}
+    betas = {name: value for name, value in given.items() if value is not None}
     match optimization.optimizer:
         case "sgd":
             made = known.SGD(rate, momentum=momentum, nesterov=optimization.nesterov, weight_decay=decay)
@@ -92,10 +111,10 @@ def _one(optimization: Optimization, rate: Rate, variables: Sequence[keras.Varia
             options = {"momentum": momentum, "weight_decay": decay, "adam_weight_decay": decay}
             made = known.Muon(rate, exclude_layers=others, **options)
         case "adamw":
-            made = known.AdamW(rate, weight_decay=optimization.usual_decay)
+            made = known.AdamW(rate, weight_decay=optimization.usual_decay, **betas)
         case "adam" | "lamb" | "lion" | "adafactor":
             kinds = {"adam": known.Adam, "lamb": known.Lamb, "lion": known.Lion, "adafactor": known.Adafactor}
-            made = kinds[optimization.optimizer](rate, weight_decay=decay)
+            made = kinds[optimization.optimizer](rate, weight_decay=decay, **betas)
     made.exclude_from_weight_decay(var_list=[variable for variable in variables if not decays(variable)])
     return made
 
@@ -109,7 +128,12 @@ def _orthogonal(variable: keras.Variable) -> bool:
 
 def group_rates(groups: Groups, phase: Phase) -> dict[str, float]:
     """The peak learning rate of each group that learns, from the output toward the input."""
-    return {name: phase.learning_rate * phase.layer_decay**i for i, name in enumerate(unfrozen(groups, phase))}
+    return {
+        name: phase.learning_rate
+        * phase.layer_decay**i
+        * (phase.discriminator_rate if name.startswith(DISCRIMINATOR) else 1.0)
+        for i, name in enumerate(unfrozen(groups, phase))
+    }
 
 
 def learning_rates(

@@ -53,7 +53,15 @@ def distill(*, epochs: int = 20, learning_rate: float = 1e-3, layer_decay: float
     return (Phase(epochs, learning_rate, unfreeze="all", layer_decay=layer_decay, batch_norm="train"),)
 
 
+def adversarial(*, epochs: int = 50, learning_rate: float = 2e-4) -> tuple[Phase, ...]:
+    """Train the generator and the discriminator of a GAN from random weights, at the rate of DCGAN's authors.
+
+    The weights of the last epoch are kept: no loss tells which are the best.
+    """
+    return (Phase(epochs, learning_rate, unfreeze="all", warmup=0.0, batch_norm="train"),)
+
+
 RECIPES: Mapping[str, Callable[..., tuple[Phase, ...]]] = {
     recipe.__name__: recipe
-    for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch, lora, distill)
+    for recipe in (feature_extraction, fine_tuning, progressive_unfreezing, from_scratch, lora, distill, adversarial)
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines import tasks
+from pipelines.adversary import Adversary
 from pipelines.autoencoding import Autoencoding
 from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
@@ -19,8 +20,8 @@ from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "AnyData", "Augmentation", "Autoencoding", "Distillation", "Drawing", "Hardware", "Images", "Optimization", "Pairs",
-    "Phase", "Run", "Series", "Tables", "Texts",
+    "Adversary", "AnyData", "Augmentation", "Autoencoding", "Distillation", "Drawing", "Hardware", "Images",
+    "Optimization", "Pairs", "Phase", "Run", "Series", "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -40,7 +41,7 @@ class Phase:
     `warmup` the share of the phase's steps in which the rate rises. `batch_norm="frozen"` keeps
     the statistics of every BatchNormalization, unfrozen groups included. With a `lora` rank, the
     unfrozen groups but the last learn in low-rank factors of their attention alone, with `lora_mlp`
-    also in those of the dense layers after it.
+    also in those of the dense layers after it. Of a GAN, `discriminator_rate` is what Run(adversary=...) says.
     """
 
     epochs: int
@@ -51,6 +52,7 @@ class Phase:
     batch_norm: Literal["frozen", "train"] = "frozen"
     lora: int = 0  # rank; 0: the layers themselves learn
     lora_mlp: bool = False
+    discriminator_rate: float = 1.0  # what the rates of a GAN's discriminator are multiplied by
 
     def __post_init__(self) -> None:
         problems = {
@@ -59,6 +61,7 @@ class Phase:
             "unfreeze": self.unfreeze == "all" or (isinstance(self.unfreeze, int) and self.unfreeze >= 1),
             "layer_decay": 0 < self.layer_decay <= 1,
             "warmup": 0 <= self.warmup < 1,
+            "discriminator_rate": 0 < self.discriminator_rate < math.inf,
             "lora": type(self.lora) is int and self.lora >= 0,
         }
         for name, fine in problems.items():
@@ -129,6 +132,7 @@ class Run:
     positive_weights: ClassWeights | None = None  # as class_weights, of binary cross-entropy: where a class holds
     distillation: Distillation | None = None  # who teaches the model, if anyone does
     autoencoding: Autoencoding | None = None  # of task="reconstruct"; as usual for the model if not given
+    adversary: Adversary | None = None  # what a GAN's generator plays against; what is usual for it if not given
     drawing: Drawing | None = None  # whose codes the model writes, with task="text_to_image"
 
     def __post_init__(self) -> None:
@@ -206,6 +210,8 @@ class Run:
             values["distillation"] = _from_dict(Distillation, values["distillation"])
         if values.get("autoencoding") is not None:
             values["autoencoding"] = _from_dict(Autoencoding, values["autoencoding"])
+        if values.get("adversary") is not None:
+            values["adversary"] = _from_dict(Adversary, values["adversary"])
         if values.get("drawing") is not None:
             values["drawing"] = _from_dict(Drawing, values["drawing"])
         return _from_dict(cls, values)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import audit, idx_files, image_labels, image_targets, readers, splits, tfds_sets
-from pipelines.image_labels import UNLABELLED, Question
+from pipelines.image_labels import Question
 from pipelines.readers import Labelled
 from pipelines.run import Images
+from pipelines.tasks import UNLABELLED
 from zoo.core.family import Task
 from zoo.layers.scale import Scale
 

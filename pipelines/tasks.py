@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.core.family import Task
 
+UNLABELLED: tuple[Task, ...] = ("generate", "reconstruct")  # for which an image needs no class, but may have one
 _FIRST: dict[str, Task] = {"gan": "generate", "vae": "reconstruct"}
 
 

@@ -21,6 +21,7 @@ from pipelines import (
     hardware,
     objectives,
     outcome,
+    settling,
     teacher,
     workers,
 )
@@ -118,7 +119,7 @@ def advanced(
     """
     if epochs is not None and (type(epochs) is not int or epochs < 1):
         raise ValueError(f"advance(epochs={epochs!r}) must be a whole number of at least 1, or None for all.")
-    run = outcome.begun(run)
+    run = outcome.begun(settling.settled(run))
     with _fitted(run, until=epochs, scored=True, cache=cache, progress=progress) as found:
         yield found
 
@@ -140,7 +141,7 @@ def _fitted(
     outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched(run.out):
-        run = batch_size.settled(run)
+        run = batch_size.settled(settling.settled(run))
         found = None if anew else workers.checkpoints(run.out / CHECKPOINTS).latest()
         data = datasets.load(run, folder=run.out) if found else datasets.load(run)
         if scored:
@@ -201,7 +202,7 @@ def find_rate(run: Run) -> Found:
     outcome.check_machines(run)
     hardware.begin(run.hardware)
     with workers.watched():
-        run = batch_size.settled(run)
+        run = batch_size.settled(settling.settled(run))
         return _find_rate(run, datasets.load(run))
 
 
@@ -267,7 +268,7 @@ def _names(data: Dataset, training: Feed, number: int) -> Sequence[str]:
 
 
 def _validation(run: Run, data: Dataset, objective: Objective, model: keras.Model) -> tf.data.Dataset | None:
-    if not len(data.parts["validation"]):
+    if not len(data.parts["validation"]) or not objective.validates:
         return None
     batches = data.evaluation_set(model, "validation", batch=run.batch, cached=True)
     return objective.complete(batches, seed=run.seed, training=False)

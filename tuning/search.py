@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines import interruption
 from pipelines.files import remove_partial
 from tuning import conclusion, conductor, place, plan, preflight, ranking, report, terms
-from tuning.carrier import Carrier
+from tuning.carrier import CACHE, Carrier
 from tuning.conclusion import Proof
 from tuning.conductor import Conductor
 from tuning.journal import Ended, Journal
@@ -164,10 +165,12 @@ def _go_on(
         seconds, trials = clock.spent, going.trials
         best = ranking.best(trials, given)
         if best is None:
-            raise SearchFailed(_nothing(trials, folder))
+            raise SearchFailed(_nothing(trials, folder, left=going.left))
         conclusion.write_best(folder, best)
         board.say(f"The bundle of trial {best.id} is made, and read again ...")
         proof = conclusion.finish(folder, given, best, processes.server)
+        if not going.left:  # no trial is to come that could read it
+            shutil.rmtree(folder / CACHE, ignore_errors=True)
     finally:
         _report(folder)
     front = tuple(ranking.front(trials, given)) if len(given.objectives) > 1 else (best,)
@@ -182,7 +185,7 @@ def _report(folder: Path) -> None:
         _log.warning("The report of '%s' cannot be written.", folder, exc_info=True)
 
 
-def _nothing(trials: list[Trial], folder: Path) -> str:
+def _nothing(trials: list[Trial], folder: Path, *, left: int) -> str:
     """Why there is no best trial."""
     reasons = Counter(trial.result.reason for trial in trials if trial.result is not None)
     if not reasons:
@@ -191,4 +194,5 @@ def _nothing(trials: list[Trial], folder: Path) -> str:
         f"  {reason} ({count} trials)" if count > 1 else f"  {reason}" for reason, count in reasons.items()
     )
     logs = f"What they printed is in {folder / FOLDER}/*/log.txt."
-    return f"All of the first {reasons.total()} trials failed:\n{told}\n{logs} Go on: zoo tune --resume {folder}."
+    next_step = f"Go on: zoo tune --resume {folder}." if left else "None are left: change the space or the run."
+    return f"All of the first {reasons.total()} trials failed:\n{told}\n{logs} {next_step}"

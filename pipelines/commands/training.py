@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines import cluster
+from pipelines.commands import adversary_options as gan
 from pipelines.commands import data_options as options
 from pipelines.commands import drawing_options as drawing
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
+from pipelines.commands.usual import phases_of, usual_recipe, usual_weights
 from pipelines.recipes import RECIPES
 from pipelines.run import Phase, Run
 
@@ -44,7 +46,7 @@ def fit(
         str | None,
         typer.Option(
             help=f"{', '.join(RECIPES)}; progressive_unfreezing if not given, or, without weights, from_scratch; "
-            "with a teacher, distill."
+            "with a teacher, distill; of a GAN, adversarial."
         ),
     ] = None,
     weights: Annotated[
@@ -107,6 +109,8 @@ def fit(
     clip: training.Clip = None,
     clip_by: training.ClipBy = None,
     ema: training.Ema = None,
+    beta_1: training.Beta1 = None,
+    beta_2: training.Beta2 = None,
     l1: training.L1 = None,
     l2: training.L2 = None,
     patience: training.Patience = None,
@@ -122,9 +126,14 @@ def fit(
     features: training.Features = None,
     feature_pairs: training.FeaturePair = None,
     feature_weight: training.FeatureWeight = None,
+    game: gan.Game = None,
+    gradient_penalty: gan.GradientPenalty = None,
+    critic_steps: gan.CriticSteps = None,
+    discriminator_rate: gan.DiscriminatorRate = None,
     codes_from: drawing.CodesFrom = None,
     image_weight: drawing.ImageWeight = None,
     caption_dropout: drawing.CaptionDropout = None,
+    config: training.Config = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
     workers: training.Workers = None,
@@ -141,10 +150,11 @@ def fit(
     if model is None:
         raise ValueError(f"zoo fit needs a model before its data: zoo fit MODEL --{type(data).__name__.lower()} ...")
     weights = usual_weights(model) if weights is None else (None if weights == "none" else weights)
+    recipe = recipe or usual_recipe(model, task)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    made = {"drawing": drawing.drawing(given)}
-    run = Run(model, data, phases, output, weights=weights, **made, **training.run_options(given))
+    made = {**training.run_options(given, model), "drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made)
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
@@ -267,30 +277,6 @@ def _finish(carry_out: Callable[[], Bundle], folder: Path) -> None:
 def _again(run_file: Path, output: Path) -> Run:
     """The run that a run.json says, into another folder."""
     return dataclasses.replace(Run.from_json(run_file.read_text(encoding="utf-8")), out=output)
-
-
-def phases_of(
-    recipe: str, epochs: int | None, learning_rate: float | None, warmup: float | None = None
-) -> tuple[Phase, ...]:
-    """The phases of a recipe, with what is given.
-
-    Raises:
-        ValueError: there is no such recipe, or a value is out of range.
-    """
-    from dataclasses import replace
-
-    if recipe not in RECIPES:
-        raise ValueError(f"No recipe {recipe!r}. Recipes: {', '.join(RECIPES)}.")
-    given = {"epochs": epochs, "learning_rate": learning_rate}
-    phases = RECIPES[recipe](**{name: value for name, value in given.items() if value is not None})
-    return phases if warmup is None else tuple(replace(phase, warmup=warmup) for phase in phases)
-
-
-def usual_weights(model: str) -> str | None:
-    """The weights that come with the package, if the model has any."""
-    from zoo.weights.curated import published
-
-    return next((line.tag for line in published() if line.variant == model and line.tag == "bundled"), None)
 
 
 def _print_scores(scores, unit: str) -> None:

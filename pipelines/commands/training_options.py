@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipelines import cluster, distillation, optimization
+from pipelines.commands import adversary_options
 from pipelines.run import ClassWeights, Hardware
+from pipelines.settling import usual_optimization
 
 _AS_GIVEN = ("task", "loss", "seed", "save_steps", "patience", "rollbacks", "label_smoothing", "focus")
 _OF_TEACHER = (
@@ -34,6 +37,8 @@ Nesterov = Annotated[bool | None, _option("Look ahead along the momentum of sgd.
 WeightDecay = Annotated[
     float | None, _option("Of kernels and embeddings; of adamw, lamb, lion and muon 0.01, else 0, if not given.")
 ]
+Beta1 = Annotated[float | None, _option("Of adam and its kin: the part of the mean gradient that is kept.", "--beta-1")]
+Beta2 = Annotated[float | None, _option("The same of its square.", "--beta-2")]
 Clip = Annotated[float | None, _option("A limit for the gradient's norm, such as 1.")]
 ClipBy = Annotated[str | None, _option(f"What --clip limits: {_names(optimization.ClipBy)}; the first if not given.")]
 Ema = Annotated[float | None, _option("Evaluate and keep a moving average of the weights, with a decay such as 0.999.")]
@@ -89,6 +94,10 @@ PositiveWeight = Annotated[
     ),
 ]
 Focus = Annotated[float | None, _option("Of the focal loss; 2 if not given.", panel="Loss")]
+Config = Annotated[
+    list[str] | None,
+    _option("A size of the model, NAME=NUMBER, one option each: width=32, channels=1.", "--config", panel="Model"),
+]
 Dropout = Annotated[float | None, _option("Of models that have it: the share that is dropped.", panel="Loss")]
 StochasticDepth = Annotated[
     float | None, _option("Of models that have it: the share of images that skip the last block.", panel="Loss")
@@ -166,8 +175,10 @@ def given(context: typer.Context) -> dict[str, Any]:
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def run_options(given: Mapping[str, Any], model: str = "") -> dict[str, Any]:
     """Fields of Run from the options that are given: its own, those of its parts, and the model's.
+
+    What is not given is what is usual for the model.
 
     Raises:
         ValueError: an optimization, a distillation or hardware that makes no sense, a class weight that is none.
@@ -178,11 +189,12 @@ def run_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **own,
         "hardware": Hardware(**_of(Hardware, given)),
-        "optimization": optimization.Optimization(**_of(optimization.Optimization, given)),
+        "optimization": dataclasses.replace(usual_optimization(model), **_of(optimization.Optimization, given)),
         "class_weights": _class_weights("--class-weights", given.get("class_weights", ())),
         "positive_weights": _class_weights("--positive-weights", given.get("positive_weights", ())),
         "distillation": _distillation({name: given[name] for name in _OF_TEACHER if name in given}),
-        "overrides": {name: given[name] for name in _OF_MODEL if name in given},
+        "overrides": {name: given[name] for name in _OF_MODEL if name in given} | _config(given.get("config", ())),
+        "adversary": adversary_options.chosen(model, given, given.get("task")),
     }
 
 
@@ -205,6 +217,20 @@ def _distillation(given: Mapping[str, Any]) -> distillation.Distillation | None:
     if pairs:
         values["features"] = tuple(tuple(text.split("=")) for text in pairs)
     return distillation.Distillation(**values)
+
+
+def _config(given: Sequence[str]) -> dict[str, Any]:
+    """Fields of the model's Config from NAME=VALUE."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        try:
+            found[name.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.replace("-", "_")] = value
+        if not (name and equals and value):
+            raise ValueError(f"--config {text} is not NAME=VALUE, such as width=32.")
+    return found
 
 
 def _class_weights(option: str, given: Sequence[str]) -> ClassWeights | None:

@@ -18,6 +18,7 @@ from pipelines.objectives.class_weights import positive_weights as weights_of_ho
 from pipelines.objectives.classification import ClassificationScores, classify
 from pipelines.objectives.drawing import DrawingScores, text_to_image
 from pipelines.objectives.forecasting import ForecastScores, forecast
+from pipelines.objectives.generation import GenerationScores, generate
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
 from pipelines.objectives.language import LanguageScores, causal_lm, masked_lm, seq2seq
 from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
@@ -36,7 +37,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, AutoencodingScores, DrawingScores,
+    AnswerScores, AutoencodingScores, GenerationScores, DrawingScores,
 )  # fmt: skip
 
 
@@ -103,6 +104,12 @@ def of_run(run: Run, data: Dataset) -> Objective:
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
     options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding, "drawing": run.drawing}
+    if run.task == "generate":
+        found = generate(data, run)
+        for name, value in {"loss": run.loss, **options}.items():
+            if value and value != FOCUS:
+                raise ValueError(f"{name}={value!r} is for tasks that have targets, and task='generate' has none.")
+        return found
     options["epochs"] = sum(phase.epochs for phase in run.phases)
     return find(run.task or data.task, data, loss=run.loss, **options)
 
@@ -117,6 +124,8 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         raise ValueError(
             "loss='cross_entropy' takes one class an example; task='multi_label' has binary_cross_entropy."
         )
+    if task == "generate":
+        return generate(data)
     if task in _LABELS:
         if not data.classes:
             raise ValueError(f"task={task!r} needs classes, and these data have none. Name the column of labels.")
@@ -125,7 +134,7 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
     if task in _TEXT and isinstance(data, TextDataset):
         return _TEXT[task](data)
-    known = [*_LABELS, *_VALUES, *_TEXT, "reconstruct", "text_to_image"]
+    known = [*_LABELS, *_VALUES, *_TEXT, "reconstruct", "generate", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")

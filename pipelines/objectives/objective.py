@@ -32,7 +32,7 @@ class Objective:
     Where a loss takes more than outputs and targets, `learner` makes the model that is trained in the given one's
     stead, in the scope of its strategy: it shares its layers. `engine` takes the steps, if not the usual one. `draw`
     makes pictures of the model, as it is evaluated, in a folder, under a name that tells when; they have no part in
-    what is learned.
+    what is learned. Where no loss tells how good a model is it `validates` nothing, and the last weights are the best.
 
     `reader` makes what is evaluated in the model's stead, where batches are not what the model itself takes. `keep`
     writes files that the trained model needs into its folder, and gives their names. `options` of the model follow from
@@ -46,6 +46,7 @@ class Objective:
     learner: Callable[[keras.Model], keras.Model] | None = None
     engine: type[Engine] | None = None
     draw: Callable[[keras.Model, Path, str], None] | None = None
+    validates: bool = True
     reader: Callable[[keras.Model], keras.Model] | None = None
     keep: Callable[[Path], Sequence[str]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

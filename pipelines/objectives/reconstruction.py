@@ -16,6 +16,7 @@ from pipelines.autoencoder import DRAWS, ELAPSED, Autoencoder, autoencoder, code
 from pipelines.autoencoding import Autoencoding
 from pipelines.datasets import Dataset, Part
 from pipelines.feed import Feed
+from pipelines.objectives import latent_pictures
 from pipelines.objectives.bound import Bound, level, settled
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.scores import Scores, number
@@ -105,7 +106,7 @@ def reconstruct(data: Dataset, given: Autoencoding | None = None, *, epochs: int
         target=_drawn,
         learner=functools.partial(_learner, given=given),
         engine=CodebookEngine,
-        draw=None,
+        draw=functools.partial(latent_pictures.draw, data),
         epochs=epochs,
     )
 

@@ -3,8 +3,8 @@
     python -m tests.pipelines.devices TARGET DEVICES CASE...
 
 A case is written as kind/precision/accumulate/clip, such as plain/float16/4/global_norm. TARGET becomes a folder with
-an .npz of each case, in which "one/..." is what one device makes of it without micro-batches. A failed collective
-poisons its process, and a process can reduce over one set of devices only.
+an .npz of each case, in which "one/..." is what one device makes of it without micro-batches, and "exact/..." what it
+makes of it in float32. A failed collective poisons its process, and a process can reduce over one set of devices only.
 """
 
 import functools
@@ -247,10 +247,11 @@ def main(target: Path, devices: int, *cases: str) -> None:
     np.savez(target / "masks.npz", **masks())
     for case in cases:
         name, precision, accumulate, clip = case.split("/")
-        one = reference(name, precision, clip)
+        one, exact = reference(name, precision, clip), reference(name, "float32", clip)
         strategy = choose_strategy(Hardware("auto"))
         several = train(KINDS[name], precision=precision, accumulate=int(accumulate), clip=clip, strategy=strategy)
-        np.savez(target / f"{case.replace('/', '-')}.npz", **several, **{f"one/{key}": one[key] for key in one})
+        beside = {f"{which}/{key}": found[key] for which, found in (("one", one), ("exact", exact)) for key in found}
+        np.savez(target / f"{case.replace('/', '-')}.npz", **several, **beside)
 
 
 if __name__ == "__main__":

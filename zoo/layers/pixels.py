@@ -96,13 +96,13 @@ def image_input(pixels: Pixels, *, tower: str = "") -> tuple[keras.KerasTensor, 
 
 
 def pixels_of(model: keras.Model) -> Pixels:
-    """How the images of a model must look.
+    """How the images of a model must look, or, of a generator, do look.
 
     Raises:
-        ValueError: the model has no PixelInput layer.
+        ValueError: the model has neither a PixelInput nor a PixelOutput layer.
     """
     for layer in model.layers:
-        if isinstance(layer, PixelInput):
+        if isinstance(layer, PixelInput | PixelOutput):
             return layer.pixels
     raise ValueError(
         f"{model.name!r} has no PixelInput layer, so it does not say what images it takes. "

@@ -90,6 +90,16 @@ def create_pretrained(
 
 def from_hub(uri: str | Path, *, task: Task | None, classes: int | None, overrides: Mapping[str, Any]) -> keras.Model:
     """`zoo.from_checkpoint`: family, Config, task and classes from config.json."""
+    return _matched(*described(uri), task=task, classes=classes, overrides=overrides)
+
+
+def described(uri: str | Path) -> tuple[Family, HubMatch, Checkpoint]:
+    """What the config.json of a checkpoint describes, and the checkpoint.
+
+    Raises:
+        FileNotFoundError: the checkpoint or its config.json is not there.
+        ValueError: it describes nothing that is known.
+    """
     path = locate(uri)
     folder = path if path.is_dir() else path.parent
     config = hub.read_config(folder)
@@ -103,7 +113,7 @@ def from_hub(uri: str | Path, *, task: Task | None, classes: int | None, overrid
         family = load_family(member)
         match = checkpoint.match(family)
         if match is not None:
-            return _matched(family, match, checkpoint, task=task, classes=classes, overrides=overrides)
+            return family, match, checkpoint
     said = {key: config[key] for key in ("architecture", "model_type", "architectures") if key in config}
     raise CheckpointError(
         f"'{folder}': config.json describes {short(said) if said else 'no architecture'}, which no family here knows."
