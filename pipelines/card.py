@@ -21,6 +21,7 @@ _GOAL = {
     "masked_lm": "guessing masked tokens",
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
+    "text_to_image": "drawing images after texts",
     "generate": "making images",
 }
 

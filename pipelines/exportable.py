@@ -30,6 +30,7 @@ _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they
     "masked_lm": (3, "logits (B, T, vocabulary)"),
     "causal_lm": (3, "logits (B, T, vocabulary)"),
     "seq2seq": (3, "logits (B, T, vocabulary)"),
+    "text_to_image": (3, "logits (B, T, vocabulary)"),
     "answer": (3, "logits (B, T, 2)"),
 }
 

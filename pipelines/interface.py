@@ -18,7 +18,9 @@ IMAGE = "image"  # the input of every image model
 PADDING = "padding_mask"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
-OUTPUTS: dict[Task, str] = {"features": "features", "regress": "values", "forecast": "values"}  # logits of all others
+OUTPUTS: dict[Task, str] = {  # logits of all others
+    "features": "features", "regress": "values", "forecast": "values", "decode": "image",
+}  # fmt: skip
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
 
