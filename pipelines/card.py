@@ -55,6 +55,11 @@ def _head(run: Run, info: dict[str, Any]) -> str:
             lines.append(f"{what} ({len(names)}): {_listed(names)}.")
     made = info.get("task") == "generate"
     lines += ["", f"Input: {_LATENTS if made else _input(run.data)}"]
+    if run.drawing is not None:
+        lines.append(
+            f"Output: codes of the autoencoder `{run.drawing.codes_from}`, which `encoder.keras` here makes of images "
+            "and `decoder.keras` turns into them."
+        )
     if info.get("task") == "multi_label":
         lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
     return "\n".join([*lines, ""])
@@ -161,7 +166,9 @@ def _exports(report: dict[str, Any]) -> str:
 def _use(run: Run, info: dict[str, Any]) -> str:
     commands = ["zoo evaluate .", "zoo fit --run run.json --out ../again"]
     intro = "From this folder"
-    if isinstance(run.data, Images) and info.get("task") == "generate":
+    if info.get("task") == "text_to_image":
+        commands.insert(0, 'zoo sample . "a text" --count 9 --guidance 3')
+    elif isinstance(run.data, Images) and info.get("task") == "generate":
         commands.insert(0, "zoo sample . --count 64")
     elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
