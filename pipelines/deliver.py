@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, latents, metadata, objectives
+from pipelines import bundle, card, datasets, drawn_export, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
@@ -27,7 +27,7 @@ from zoo.layers.pixels import pixels_of
 PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
-WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption")
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption", "text_to_image")
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -52,6 +52,8 @@ def export_bundle(
     """
     loaded = bundle.load(path)
     run = dataclasses.replace(loaded.run, task=loaded.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
     data = datasets.load(run, folder=loaded.path)
     if data.classes != loaded.classes and loaded.task in CLASSED:
         raise ValueError(
@@ -94,6 +96,8 @@ def export_bundle(
         files=files | pixels_file(run, model),
         tolerance=tolerance,
     )
+    if loaded.task == "text_to_image":
+        drawn_export.export_decoder(loaded.path, model, proof, formats)
     card.write(loaded.path)
     return report
 
@@ -114,6 +118,9 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
     if isinstance(data, ImageDataset):
         shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)
+    if task == "text_to_image":
+        found = drawn_export.sequences(run, data, model, part, count)
+        return found.first(max(1, PROOF_NUMBERS // _numbers(model, task, found)))
     objective = objectives.find(task, data, loss=run.loss)
     batches = data.evaluation_set(model, part, batch=run.batch)
     completed = objective.complete(batches, seed=run.seed, training=False)

@@ -20,8 +20,9 @@ PADDING = "padding_mask"
 TOKENS = "token_ids"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
-# Of all other tasks it is logits.
-OUTPUTS: dict[Task, str] = {"features": "features", "regress": "values", "forecast": "values", "generate": "image"}
+OUTPUTS: dict[Task, str] = {  # logits of all others
+    "features": "features", "regress": "values", "forecast": "values", "generate": "image", "decode": "image",
+}  # fmt: skip
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
 

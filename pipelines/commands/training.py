@@ -162,8 +162,8 @@ def fit(
     recipe = recipe or usual_recipe(model, task)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    made = {"drawing": drawing.drawing(given)}
-    run = Run(model, data, phases, output, weights=weights, **made, **training.run_options(given, model))
+    made = {**training.run_options(given, model), "drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made)
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
