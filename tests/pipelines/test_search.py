@@ -14,7 +14,10 @@ from safetensors.numpy import save_file
 import zoo
 from pipelines import search
 from pipelines.matching import Matcher, images_and_classes
+from pipelines.recipes import feature_extraction
+from pipelines.run import Images, Run
 from pipelines.tokenizers import open_tokenizer
+from pipelines.train import train
 from tests.pipelines import make_clip_reference as reference
 from tests.pipelines import shapes
 from tests.pipelines.clip_files import files
@@ -107,11 +110,17 @@ def test_words_of_a_command_are_images_if_they_look_like_it(folder):
             images_and_classes(words, classes)
 
 
+def checkpoint(folder):
+    """A CLIP in Hub layout; what is known of it."""
+    known = json.loads(reference.FILE.read_text())
+    save_file(reference.weights(known["shapes"]), files(folder) / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(reference.config()))
+    return known
+
+
 def test_a_checkpoint_tells_classes_as_transformers_does(tmp_path):
     """The probabilities are those of transformers 5 for a small CLIP, which make_clip_reference.py wrote down."""
-    known = json.loads(reference.FILE.read_text())
-    save_file(reference.weights(known["shapes"]), files(tmp_path) / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(reference.config()))
+    known = checkpoint(tmp_path)
     for number, image in enumerate(reference.images()):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     paths = [tmp_path / f"{number}.png" for number in range(4)]
@@ -119,3 +128,22 @@ def test_a_checkpoint_tells_classes_as_transformers_does(tmp_path):
     found = matcher.probabilities(paths, reference.CLASSES, templates=reference.TEMPLATES)
     np.testing.assert_allclose(found, known["probabilities"], atol=2e-5)
     assert np.ptp(found, axis=1).min() > 0.01
+
+
+@pytest.mark.slow
+def test_a_linear_probe_trains_a_head_on_the_image_tower(tmp_path):
+    checkpoint(tmp_path)
+    shapes.write(tmp_path, count=24, size=16)
+    for number in range(24):
+        kind = tmp_path / "classes" / list(shapes.COLORS)[number // 6]
+        kind.mkdir(parents=True, exist_ok=True)
+        shutil.move(tmp_path / f"images/{number:03d}.png", kind)
+    data = Images(str(tmp_path / "classes"), augment="none")
+    run = Run(f"{tmp_path}/", data, feature_extraction(epochs=3, learning_rate=0.05), tmp_path / "run", batch=8)
+    bundle = train(run, progress=False)
+    model, tower = bundle.load_model(), zoo.from_checkpoint(f"{tmp_path}/", task="image_features")
+    assert (bundle.task, len(bundle.classes), model.output_shape) == ("classify", 4, (None, 4))
+    known = {weight.path: np.asarray(weight) for weight in tower.weights}
+    kept = [weight for weight in model.weights if weight.path in known]
+    assert len(kept) == len(model.weights) - 2  # a kernel and a bias
+    assert all(np.array_equal(weight, known[weight.path]) for weight in kept)
