@@ -31,7 +31,7 @@ def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     for place, name in enumerate(sorted(shapes)):
         drawn = np.random.default_rng(place).normal(size=shapes[name]).astype("float32") * 0.3
         found[name] = drawn + 1 if "norm" in name and name.endswith("weight") else np.asarray(drawn)
-    return {**found, "logit_scale": np.float32(2.0) * np.ones((), "float32")}
+    return {**found, "logit_scale": np.array(2.0, "float32")}
 
 
 def images() -> np.ndarray:

@@ -175,6 +175,7 @@ def run_of(captions, out, phases=EVERYTHING, **options):
     return Run("clip_vit_base32", data, phases, out, overrides=TINY, batch=8, save_steps=3, **options)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_same_weights_if_it_is_interrupted(captions, tmp_path):
     runs = [run_of(captions, tmp_path / name, hardware=Hardware(accumulate=2)) for name in ("whole", "cut")]
     whole = train(runs[0], progress=False)
