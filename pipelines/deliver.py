@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines import bundle, card, datasets, images, objectives
 from pipelines.agreement import Format, Tolerance
+from pipelines.bundle import Bundle
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
 from pipelines.deliver_towers import TowerReports, export_towers
@@ -51,13 +52,7 @@ def export_bundle(
         ExportError: a file cannot be made or disagrees with Keras; nothing was exported.
     """
     loaded = bundle.load(path)
-    run = dataclasses.replace(loaded.run, task=loaded.task)
-    data = datasets.load(run, folder=loaded.path)
-    if data.classes != loaded.classes and loaded.task in CLASSED:
-        raise ValueError(
-            f"'{path}' was trained on the classes {', '.join(loaded.classes)}; "
-            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
-        )
+    run, data = _data(loaded)
     model = loaded.load_model()
     part: Part = "test" if len(data.parts["test"]) else "validation"
     proof = samples(run, data, model, part, PROOF_SAMPLES)
@@ -96,6 +91,23 @@ def export_bundle(
     )
     card.write(loaded.path)
     return report
+
+
+def _data(loaded: Bundle) -> tuple[Run, Dataset]:
+    """The run of a bundle, and its data as they are now.
+
+    Raises:
+        FileNotFoundError: they have moved.
+        ValueError: they hold other classes.
+    """
+    run = dataclasses.replace(loaded.run, task=loaded.task)
+    data = datasets.load(run, folder=loaded.path)
+    if data.classes != loaded.classes and loaded.task in CLASSED:
+        raise ValueError(
+            f"'{loaded.path}' was trained on the classes {', '.join(loaded.classes)}; "
+            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
+        )
+    return run, data
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
