@@ -42,6 +42,7 @@ class Pairs:
     augment: PairAugmentation = "light"
     flip: bool = False
     skip_corrupt: bool = False
+    prompt: str = ""  # stands before every caption; a model that writes captions is not asked for it
     length: int | None = None  # tokens; the model's own limit, at most 512, if not given
     tokenizer: str | None = None
     vocabulary: int = 8_000  # tokens of a tokenizer that is trained
@@ -58,6 +59,8 @@ class Pairs:
             raise ValueError(f"Pairs(length={self.length}) must be between 2 and 1,000,000 tokens.")
         if not 100 <= self.vocabulary <= 1_000_000:
             raise ValueError(f"Pairs(vocabulary={self.vocabulary}) must be between 100 and 1,000,000 tokens.")
+        if not isinstance(self.prompt, str) or "\n" in self.prompt:
+            raise ValueError(f"Pairs(prompt={self.prompt!r:.60}) must be a text of one line, such as 'a photo of'.")
         if self.image_column == self.text_column:
             raise ValueError(f"Pairs(image_column={self.image_column!r}) names the column of the captions too.")
 

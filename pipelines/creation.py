@@ -76,6 +76,8 @@ def _check_kind(run: Run, data: Dataset) -> None:
 
     def takes(config: Any) -> bool:
         fields = {field.name for field in dataclasses.fields(config)}
+        if isinstance(run.data, Texts) and "pixels" in fields:  # it takes images too
+            return False
         return all(fields & set(name if isinstance(name, tuple) else (name,)) for name in needed)
 
     if not takes(registry.find_family(run.model).variants[run.model]):

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, objectives
+from pipelines import bundle, card, datasets, drawn_export, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.bundle import Bundle
 from pipelines.data import Pairs, Texts
@@ -28,7 +28,7 @@ from zoo.layers.pixels import pixels_of
 PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
-WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq")
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption", "text_to_image")
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -42,10 +42,10 @@ def export_bundle(
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
     Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
-    200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
-    `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
-    are exported as step files too, which keep as many tokens. Of a model that compares images with texts each tower is
-    exported, see `pipelines.deliver_towers`.
+    200 of its training samples calibrate int8, all through the run's own pipeline; of a generator, random latents.
+    Texts of a .tflite file have `length` tokens; if not given, those that the run's texts were cut to, else those of
+    the longest. Language models are exported as step files too, which keep as many tokens. Of a model that compares
+    images with texts each tower is exported, see `pipelines.deliver_towers`.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
@@ -86,9 +86,11 @@ def export_bundle(
         calibration=calibration.inputs if calibration else None,
         length=length,
         steps=length if length and loaded.task in WRITING else 0,
-        files=files,
+        files=files | pixels_file(run, model),
         tolerance=tolerance,
     )
+    if loaded.task == "text_to_image":
+        drawn_export.export_decoder(loaded.path, model, proof, formats)
     card.write(loaded.path)
     return report
 
@@ -101,6 +103,8 @@ def _data(loaded: Bundle) -> tuple[Run, Dataset]:
         ValueError: they hold other classes.
     """
     run = dataclasses.replace(loaded.run, task=loaded.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
     data = datasets.load(run, folder=loaded.path)
     if data.classes != loaded.classes and loaded.task in CLASSED:
         raise ValueError(
@@ -110,14 +114,25 @@ def _data(loaded: Bundle) -> tuple[Run, Dataset]:
     return run, data
 
 
+def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
+    """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
+
+
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
     """Examples of a part as the model of a run takes them; of large logits no more than fit into memory."""
     available, task = len(data.parts[part]), run.task or data.task
     if not available:
         return None
+    if task == "generate":
+        made = Drawn(latents.inputs(model, count, classes=len(data.classes), seed=run.seed + (part == "train")), None)
+        return made.first(max(1, PROOF_NUMBERS // _numbers(model, task, made)))
     if isinstance(data, ImageDataset):
         shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)
+    if task == "text_to_image":
+        found = drawn_export.sequences(run, data, model, part, count)
+        return found.first(max(1, PROOF_NUMBERS // _numbers(model, task, found)))
     objective = objectives.find(task, data, loss=run.loss)
     batches = data.evaluation_set(model, part, batch=run.batch)
     completed = objective.complete(batches, seed=run.seed, training=False)
@@ -127,7 +142,7 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
 
 def _numbers(model: keras.Model, task: Task, drawn: Drawn) -> int:
     """How many a sample's outputs hold."""
-    length = max((values.shape[1] for values in drawn.inputs.values() if values.ndim > 1), default=1)
+    length = max((values.shape[1] for values in drawn.inputs.values() if 1 < values.ndim < 4), default=1)
     shapes = output_shapes(model, task).values()
     return sum(math.prod(length if size is None else size for size in shape[1:]) for shape in shapes)
 

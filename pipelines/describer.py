@@ -31,6 +31,7 @@ class Describer:
     tokenizer: Tokenizer
     marks: Marks
     source: str
+    prompt: str = ""  # that the captions it learned from begin with
 
     @classmethod
     def open(cls, source: str | Path) -> Describer:
@@ -44,7 +45,8 @@ class Describer:
         from pipelines import bundle
 
         is_bundle = (Path(source) / "bundle.json").is_file()
-        model = bundle.load(source).load_model() if is_bundle else zoo.from_checkpoint(str(source))
+        loaded = bundle.load(source) if is_bundle else None
+        model = loaded.load_model() if loaded else zoo.from_checkpoint(str(source))
         if vision_language.task_of(model) is None:
             known = ", ".join(_DOES)
             raise ValueError(
@@ -55,7 +57,8 @@ class Describer:
         vocabulary = vocabulary_of(model) or tokenizer.vocabulary.size
         tokenizers.check_fit(tokenizer, vocabulary, model=model.name, published=not is_bundle)
         folder = Path(source) if is_bundle else locate(str(source))
-        return cls(model, tokenizer, marks.of_folder(folder, tokenizer, vocabulary), str(source))
+        prompt = getattr(loaded.run.data, "prompt", "") if loaded else ""
+        return cls(model, tokenizer, marks.of_folder(folder, tokenizer, vocabulary), str(source), prompt)
 
     @property
     def task(self) -> str:
@@ -63,16 +66,21 @@ class Describer:
         return vision_language.task_of(self.model) or ""
 
     def captions(
-        self, paths: Sequence[str | Path], *, prompt: str = "", beams: int = 1, length: int | None = None
+        self, paths: Sequence[str | Path], *, prompt: str | None = None, beams: int = 1, length: int | None = None
     ) -> list[str]:
-        """A caption of each image; see `vision_language.caption`.
+        """A caption of each image; see `vision_language.caption`. The prompt is what the model learned with, if any.
 
         Raises:
             FileNotFoundError: an image is not there.
             ValueError: an image cannot be decoded, or the model does not write captions.
         """
         self._check("caption")
-        options = {"prompt": prompt, "beams": beams, "length": length, "marks": self.marks}
+        options = {
+            "prompt": self.prompt if prompt is None else prompt,
+            "beams": beams,
+            "length": length,
+            "marks": self.marks,
+        }
         return vision_language.caption(self.model, self.read(paths), self.tokenizer, **options)  # type: ignore[arg-type]
 
     def answers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ class Marks:
     start: int
     end: int | None
 
-    def to_json(self) -> str:
-        """As the Hub's generation_config.json has it."""
-        names = {"start": "bos_token_id", "end": "eos_token_id"}
-        return json.dumps({names[name]: value for name, value in asdict(self).items()}) + "\n"
+    def to_json(self, *, prompt: str = "") -> str:
+        """As the Hub's generation_config.json has it, with the prompt that a model learned with, if any."""
+        said = {"bos_token_id": self.start, "eos_token_id": self.end, **({"prompt": prompt} if prompt else {})}
+        return json.dumps(said) + "\n"
 
 
 def of_checkpoint(folder: Path | None, tokenizer: Tokenizer, vocabulary: int) -> Marks:
@@ -69,6 +69,17 @@ def of_folder(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> Marks:
     if (folder / "bundle.json").is_file() and file.is_file():
         return of_json(file.read_text(encoding="utf-8"), vocabulary)
     return of_checkpoint(folder, tokenizer, vocabulary)
+
+
+def of_data(tokenizer_file: str | None, folder: Path | None, tokenizer: Tokenizer, vocabulary: int) -> Marks:
+    """Those of captions to learn from: ended as the tokenizer does, begun as the weights in `folder` learned it.
+
+    Where the tokenizer is that of a run which began already, they are that run's.
+    """
+    beside = None if tokenizer_file is None else Path(tokenizer_file).parent
+    if beside is not None and (beside / "run.json").is_file() and (beside / FILE).is_file():
+        return of_json((beside / FILE).read_text(encoding="utf-8"), vocabulary)
+    return Marks(of_checkpoint(folder, tokenizer, vocabulary).start, tokenizer.vocabulary.end)
 
 
 def _token(value: Any, vocabulary: int, other: Any) -> Any:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines import images, pair_sources, text_batches, text_encoding, texts, tokenizers
+from pipelines import images, marks, pair_sources, text_batches, text_encoding, texts, tokenizers
 from pipelines.captioned import Pairs
 from pipelines.data import Texts
 from pipelines.datasets import Part, Vocabulary
@@ -93,6 +93,10 @@ class PairData:
         self._pairs, self._model = pairs, model
         self._length = pairs.length or min(USUAL_LENGTH, model.limit or USUAL_LENGTH)
         self._encoded: dict[str, tuple[int, Encoded]] = {}
+        vocabulary = model.vocabulary or tokenizer.vocabulary.size
+        self.marks = marks.of_data(pairs.tokenizer, model.folder, tokenizer, vocabulary)  # of captions to be written
+        self.prompt = pairs.prompt.rstrip()
+        self.prompt_ids = tokenizer.library.encode(self.prompt, add_special_tokens=False).ids
         for part in parts:
             self._tokens(part)
 
@@ -109,6 +113,11 @@ class PairData:
     def length(self) -> int:
         """Tokens of a caption, at most."""
         return self._length
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest caption to learn from, its end included, the prompt not."""
+        return max(1, int(self._tokens("train").tokens.lengths.max()) - 1 - len(self.prompt_ids))
 
     def options(self) -> dict[str, Any]:
         """The images' size; without weights the vocabulary, its end and the length where the model's is too short."""
@@ -150,8 +159,9 @@ class PairData:
         return made.prefetch(tf.data.AUTOTUNE).with_options(numbered.options())
 
     def files(self) -> Mapping[str, str]:
-        """The tokenizer."""
-        return {tokenizers.FILE: self.tokenizer.to_json()}
+        """The tokenizer; of captions to be written, also the tokens around them."""
+        written = {marks.FILE: self.marks.to_json(prompt=self.prompt)} if self.task in WRITTEN else {}
+        return {tokenizers.FILE: self.tokenizer.to_json(), **written}
 
     def names(self, part: Part, numbers: Iterable[int]) -> list[str]:
         """What examples are called: their images and rows."""
@@ -218,7 +228,8 @@ class PairData:
         length, found = self._encoded.get(part, (0, None))
         if found is None or length != self._length:
             rows = self.captions[part]
-            found = text_encoding.encode(self.tokenizer, rows.texts, None, length=self._length, task=self.task)
+            texts = [f"{self.prompt} {text}" for text in rows.texts] if self.prompt else rows.texts
+            found = text_encoding.encode(self.tokenizer, texts, None, length=self._length, task=self.task)
             self._check_cut(rows, found)
             self._encoded[part] = self._length, found
         return found

@@ -130,6 +130,8 @@ def _open_bundle(path: Path) -> Predictor:
             f"'{path}' compares images with texts. Tell it classes in words: zoo predict {path} image.jpg "
             '--zero-shot "a photo of a {}" --class cat --class dog; or look for images: zoo search.'
         )
+    if loaded.task == "caption":
+        raise ValueError(f"'{path}' writes captions: zoo caption {path} image.jpg.")
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
     model = loaded.load_model()

@@ -11,10 +11,11 @@ import numpy as np
 
 from pipelines.generate import generate
 from pipelines.marks import Marks
+from pipelines.steps import cached_steps
 from pipelines.strategies import Beam, Strategy
 from pipelines.text_checkpoint import limit_of
 from pipelines.zero_shot import text_batch
-from zoo.layers.decoding import Decoder, decoder_of
+from zoo.layers.decoding import Decoder
 
 if TYPE_CHECKING:
     from pipelines.tokenizers import Tokenizer
@@ -52,7 +53,8 @@ def caption(
     prompts = [prompt] * len(pictures) if isinstance(prompt, str) else list(prompt)
     if len(prompts) != len(pictures):
         raise ValueError(f"There are {len(pictures)} images and {len(prompts)} prompts; give one, or one for each.")
-    starts = [[marks.start, *tokenizer.library.encode(text, add_special_tokens=False).ids] for text in prompts]
+    ids = [tokenizer.library.encode(text.rstrip(), add_special_tokens=False).ids for text in prompts]
+    starts = [[marks.start, *prompt] for prompt in ids]
     length = _room(model, decoder, length, before=max(map(len, starts), default=1))
     written = _write(
         *(model, starts, {"image": pictures}),
@@ -184,7 +186,7 @@ def _writer(model: keras.Model, task: str) -> Decoder:
     if task_of(model) != task:
         what = "captions" if task == "caption" else "answers to questions about images"
         raise ValueError(f'{model.name!r} writes no {what}. Models that do are built with task="{task}", as blip can.')
-    return decoder_of(model)
+    return cached_steps(model).decoder
 
 
 def _room(model: keras.Model, decoder: Decoder, length: int | None, *, before: int) -> int:

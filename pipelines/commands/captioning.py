@@ -12,9 +12,14 @@ from pipelines.commands.terminal import import_tensorflow, out
 
 
 def caption(
-    source: Annotated[str, typer.Argument(help="A folder made by zoo fit, a checkpoint's folder, or hf://org/repo.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder made by zoo fit, a checkpoint's folder, hf://org/repo, a SavedModel or .tflite."),
+    ],
     images: Annotated[list[str], typer.Argument(help="Image files.")],
-    prompt: Annotated[str, typer.Option(help="How each caption begins, such as 'a photo of'.")] = "",
+    prompt: Annotated[
+        str | None, typer.Option(help="How each caption begins, such as 'a photo of'; as in training if not given.")
+    ] = None,
     beams: Annotated[int, typer.Option(help="Texts that a beam search keeps at a time; 1 for none.")] = 1,
     length: Annotated[
         int | None, typer.Option(help="At most so many tokens are written; 30, or what fits, if not given.")
@@ -36,9 +41,14 @@ def caption(
         raise ValueError("--beams and --length are for what is written; --match writes nothing.")
     import_tensorflow()
     from pipelines.describer import Describer
+    from pipelines.exported_captions import ExportedDescriber, is_exported
     from pipelines.image_files import check_there
 
     check_there(images)  # before a model is read, which takes longer
+    if is_exported(source):
+        if match or question is not None or beams != 1:
+            raise ValueError("An exported model writes the most probable caption: no --beams, --question or --match.")
+        return _print(images, ExportedDescriber.open(source).captions(images, prompt=prompt, length=length))
     model = Describer.open(source)
     if match:
         table = Table("image", *map(escape, match))
@@ -49,6 +59,9 @@ def caption(
         found = model.answers(images, question, beams=beams, length=length)
     else:
         found = model.captions(images, prompt=prompt, beams=beams, length=length)
-    for name, text in zip(images, found, strict=True):
+    return _print(images, found)
+
+
+def _print(images: list[str], texts: list[str]) -> None:
+    for name, text in zip(images, texts, strict=True):
         typer.echo(text if len(images) == 1 else f"{name}: {text}")
-    return None

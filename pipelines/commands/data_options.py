@@ -67,6 +67,10 @@ ImageColumn = Annotated[
 TextColumn = Annotated[
     str | None, _option("The column of texts; text if not given, of pairs caption.", kind="texts or --pairs")
 ]
+Prompt = Annotated[
+    str | None,
+    _option("How every caption begins, such as 'a photo of'; a model is not asked to write it.", kind="pairs"),
+]
 SecondColumn = Annotated[str | None, _option("A second text beside the first: a pair, a question.", kind="texts")]
 LabelColumn = Annotated[str | None, _option("The column of what to learn; label if not given.", kind="texts")]
 Length = Annotated[int | None, _option("Tokens after which a text is cut; at most the model's own.", kind="texts")]

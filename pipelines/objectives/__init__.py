@@ -13,6 +13,7 @@ from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
 from pipelines.drawing import Drawing
 from pipelines.objectives.answering import AnswerScores, answer
+from pipelines.objectives.captioning import CaptionScores, caption
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
@@ -29,6 +30,7 @@ from pipelines.objectives.regression import RegressionScores, regress
 from pipelines.objectives.retrieval import RetrievalScores
 from pipelines.objectives.scores import Scores
 from pipelines.objectives.tagging import TaggingScores, tag
+from pipelines.pairs import PairData
 from pipelines.run import FOCUS, ClassLoss, ClassWeights, Loss, Run
 from zoo.core.family import Task
 
@@ -39,7 +41,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, AutoencodingScores, DrawingScores, GenerationScores, RetrievalScores,
+    AnswerScores, AutoencodingScores, CaptionScores, DrawingScores, GenerationScores, RetrievalScores,
 )  # fmt: skip
 
 
@@ -134,11 +136,17 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _LABELS[task](data)
     if task in _VALUES and isinstance(data, _VALUES[task][1]):
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
-    if task in _TEXT and isinstance(data, TextDataset):
+    if task == "caption" and data.task == "caption":
+        return caption(typing.cast(PairData, data))
+    if task in _TEXT and isinstance(data, TextDataset) and not isinstance(data, PairData):
         return _TEXT[task](data)
     if task == "contrast" and data.task == "contrast":
         return contrast()
-    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "reconstruct", "generate", "text_to_image"]
+    if isinstance(data, PairData):
+        raise ValueError(
+            f"task={task!r} is not trained on images with captions. Tasks that are: contrast, caption, text_to_image."
+        )
+    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "caption", "reconstruct", "generate", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")
