@@ -15,6 +15,7 @@ import zoo
 from pipelines import marks, vision_language
 from pipelines.commands.captioning import caption as command
 from pipelines.describer import Describer
+from pipelines.export import export
 from pipelines.tokenizers import open_tokenizer
 from tests.parity import packs
 from tests.parity.answers import feed
@@ -144,6 +145,29 @@ def test_marks_of_a_bundle_are_read_and_checked(tmp_path, opened):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match="Restore it"):
             marks.of_folder(tmp_path, opened.tokenizer, 130)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["match", "answer"])
+def test_models_of_several_inputs_are_exported(task, tmp_path):
+    random = np.random.default_rng(0)
+    texts = {"token_ids": random.integers(3, 120, (3, 8)), "padding_mask": np.ones((3, 8), int)}
+    texts["padding_mask"][1, 5:] = 0
+    samples = {"image": random.integers(0, 256, (3, 16, 32, 3)).astype("float32"), **texts}
+    if task == "answer":
+        samples |= {f"decoder_{name}": array for name, array in texts.items()}
+    report = export(
+        scrambled(task),
+        ("saved_model", "float32"),
+        out=tmp_path,
+        task=task,
+        samples=samples,
+        steps=8 if task == "answer" else 0,
+        apart=False,
+    )
+    parts = {"float32_step.tflite", "float32_encoder.tflite"} if task == "answer" else set()
+    assert {row.file for row in report.rows} == {"saved_model", "float32.tflite", *parts}
+    assert max(row.logit_difference for row in report.rows) < 1e-3
 
 
 def run(*arguments) -> str:
