@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.data import AnyData, Images, Series, Tables, Texts
+from pipelines.data import AnyData, Images, Pairs, Series, Tables, Texts
 from pipelines.files import write_text
 from pipelines.run import Run
 
@@ -17,6 +17,7 @@ _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
 _SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
 _LATENTS = "latents from a normal distribution, beside labels where there are classes. Output: images, values 0..255."
 _GOAL = {
+    "contrast": "comparing images with texts",
     "answer": "finding answers in texts",
     "masked_lm": "guessing masked tokens",
     "causal_lm": "saying the next token",
@@ -38,6 +39,8 @@ def write(folder: Path) -> None:
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():
         sections.append(_exports(_read(folder / "export.json")))
+    for path in sorted(folder.glob("*_tower/export.json")):
+        sections.append(_exports(_read(path), within=f"{path.parent.name}/"))
     sections.append(_use(run, info))
     write_text(folder / "README.md", "\n".join(sections))
 
@@ -92,6 +95,11 @@ def _input(data: AnyData) -> str:
                 f"{data.window} time steps of {_listed(columns)}, in their own units; standardizing them is part of "
                 f"the model. Output: the next {data.horizon} of {_listed(data.target)}."
             )
+        case Pairs():
+            return (
+                "RGB images, values 0..255, resized and normalized as part of the files here, and texts as token ids; "
+                "`tokenizer.json` here makes them."
+            )
         case _:
             return "RGB images, values 0..255; resizing and normalization are part of the files here."
 
@@ -144,7 +152,7 @@ def _scores(path: Path, run: Run) -> str:
     return f"## Test scores\n\n{read_scores(path.read_text(encoding='utf-8')).section(run.data.unit)}"
 
 
-def _exports(report: dict[str, Any]) -> str:
+def _exports(report: dict[str, Any], *, within: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
     lines = [
         f"## Files, each compared with the Keras model on real test {unit if unit == 'series' else unit + 's'}\n",
@@ -153,8 +161,9 @@ def _exports(report: dict[str, Any]) -> str:
     ]
     for row in report["rows"]:
         shares = ("" if row[name] is None else f"{row[name]:.{digits}%}" for name, digits in _SHARES)
+        name = f"{within}{row['file']}"
         lines.append(
-            f"| `{row['file']}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
+            f"| `{name}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
             f"| {row['milliseconds']:.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -170,6 +179,9 @@ def _use(run: Run, info: dict[str, Any]) -> str:
         commands.insert(0, "zoo predict . image.png")
     elif info.get("task") == "caption":
         commands.insert(0, "zoo caption . image.png --beams 3")
+    elif info.get("task") == "contrast":
+        commands.insert(0, 'zoo search . "a text" --images FOLDER')
+        commands.insert(0, 'zoo predict . image.png --zero-shot "a photo of a {}" --class cat --class dog')
     elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):
         commands.insert(0, 'zoo predict . "a text"')
     listing = "\n".join(commands)

@@ -14,11 +14,13 @@ from pipelines import bundle, card, datasets, images, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
+from pipelines.deliver_towers import TowerReports, export_towers
 from pipelines.export import ExportReport, export
 from pipelines.images import ImageDataset
-from pipelines.interface import IMAGE, PADDING, input_tensors, output_shapes
+from pipelines.interface import PADDING, input_tensors, output_shapes
 from pipelines.run import Run
 from pipelines.sampling import Drawn, draw
+from pipelines.text_checkpoint import limit_of
 from zoo.core.family import CLASSED, Task
 from zoo.layers.pixels import pixels_of
 
@@ -35,13 +37,14 @@ def export_bundle(
     *,
     length: int | None = None,
     tolerance: Tolerance | None = None,
-) -> ExportReport:
+) -> ExportReport | TowerReports:
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
     Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
     200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
     `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
-    are exported as step files too, which keep as many tokens.
+    are exported as step files too, which keep as many tokens. Of a model that compares images with texts each tower is
+    exported, see `pipelines.deliver_towers`.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
@@ -61,7 +64,22 @@ def export_bundle(
     if proof is None:
         raise ValueError(f"'{path}' was trained without a test or a validation split, so there is nothing to prove on.")
     calibration = samples(run, data, model, "train", CALIBRATION_SAMPLES)
+    length = length or (limit_of(model) if loaded.task == "contrast" else None)  # of texts that are yet to come
     length = length or usual_length(run, model, proof, calibration)
+    files = {name: (loaded.path / name).read_text("utf-8") for name in data.files()}
+    if loaded.task == "contrast":
+        towers = export_towers(
+            model,
+            formats,
+            out=loaded.path,
+            proof=proof,
+            calibration=calibration,
+            length=length,
+            files=files,
+            tolerance=tolerance,
+        )
+        card.write(loaded.path)
+        return towers
     report = export(
         model,
         formats,
@@ -73,7 +91,7 @@ def export_bundle(
         calibration=calibration.inputs if calibration else None,
         length=length,
         steps=length if length and loaded.task in WRITING else 0,
-        files={name: (loaded.path / name).read_text("utf-8") for name in data.files()} | pixels_file(run, model),
+        files=files | pixels_file(run, model),
         tolerance=tolerance,
     )
     card.write(loaded.path)
@@ -82,7 +100,8 @@ def export_bundle(
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
     """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
-    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
+    both = isinstance(run.data, Pairs) and "image" in input_tensors(model)
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if both else {}
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
@@ -114,9 +133,7 @@ def usual_length(run: Run, model: keras.Model, *drawn: Drawn | None) -> int | No
     if isinstance(run.data, Texts | Pairs) and run.data.length:
         return run.data.length
     found = [one.inputs for one in drawn if one]
-    widest = max(
-        values.shape[1] for inputs in found for name, values in inputs.items() if values.ndim > 1 and name != IMAGE
-    )
+    widest = max(values.shape[1] for inputs in found for values in inputs.values() if values.ndim in (2, 3))
     masks = [values for inputs in found for name, values in inputs.items() if name.endswith(PADDING)]
     longest = max((int(np.flatnonzero(mask.any(axis=0)).max()) + 1 for mask in masks), default=widest)
     return min(math.ceil(longest / MULTIPLE) * MULTIPLE, widest)

@@ -36,13 +36,12 @@ class Index:
         return [(self.names[place], float(alike[place])) for place in best]
 
 
-def build(
-    matcher: Matcher, folder: str | Path, *, progress: Callable[[int, int], None] = lambda done, of: None
-) -> Index:
+def build(matcher: Matcher, folder: str | Path, *, tell: Callable[[int], None] | None = None) -> Index:
     """The index of all images below a folder; only those that are new, or have changed, are looked at.
 
     It is kept in the folder, in a hidden file for each model; where nothing can be written there, it is not kept. An
-    image has changed if its size or time has. Those that cannot be decoded are left out, and named once.
+    image has changed if its size or time has. Those that cannot be decoded are left out, and named once. `tell` is
+    called with the number of images to look at, if there are any.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -56,15 +55,16 @@ def build(
         raise ValueError(f"There is no image in '{folder}' or below it.")
     path = index_path(matcher, folder)
     stamps = {name: _stamp(file) for name, file in files.items()}
-    kept = {name: found for name, found in _read(path).items() if found[0] == stamps.get(name)}
+    before = _read(path)
+    kept = {name: found for name, found in before.items() if found[0] == stamps.get(name)}
     missing = [name for name in files if name not in kept]
+    if missing and tell:
+        tell(len(missing))
     for start in range(0, len(missing), _AT_ONCE):
-        progress(start, len(missing))
         chunk = missing[start : start + _AT_ONCE]
         for name, embedding in zip(chunk, _embedded(matcher, [files[name] for name in chunk]), strict=True):
             kept[name] = stamps[name], embedding
-    if missing or len(kept) < len(_read(path)):
-        progress(len(missing), len(missing))
+    if missing or len(kept) < len(before):
         _write(path, kept)
     broken = [name for name in missing if kept[name][1] is None]
     if broken:

@@ -76,16 +76,15 @@ def search(
     matcher = Matcher.open(model)
     is_image = Path(query).suffix.lower() in EXTENSIONS
     wanted = matcher.images([query]) if is_image else matcher.texts([query])
-    index = searching.build(matcher, images, progress=_tell)
+    index = searching.build(matcher, images, tell=_tell)
     table = Table("", "image", "cosine")
     for place, (name, cosine) in enumerate(index.nearest(wanted[0], top=top), start=1):
         table.add_row(f"{place}.", escape(str(index.folder / name)), f"{cosine:.4f}")
     out.print(table)
 
 
-def _tell(done: int, of: int) -> None:
-    if of:
-        out.print(f"\rimages looked at: {done:,} of {of:,}", end="\n" if done == of else "")
+def _tell(images: int) -> None:
+    out.print(f"{images:,} images are looked at, which is done once.")
 
 
 def _print_zero_shot(model: str, inputs: list[str], templates: list[str], classes: list[str], *, top: int) -> None:
