@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines import datasets, hardware, objectives, teacher
+from pipelines import datasets, hardware, objectives
 from pipelines.batch_size import FEWEST_STEPS, MARK
 from pipelines.creation import create
 from pipelines.engine import Engine
@@ -28,7 +28,7 @@ from pipelines.freezing import Freezer, Groups, find_groups
 from pipelines.loop import Settings
 from pipelines.recovery import EXHAUSTED, OutOfMemory, reason
 from pipelines.run import Phase, Run
-from pipelines.train import fit
+from pipelines.train import fit, trained
 
 STEPS = 3  # of a trial: the first ones take memory that the later ones take again
 _RATE = 1e-12  # a trial is not to diverge
@@ -45,8 +45,7 @@ class Trial:
         with hardware.scope(run.hardware) as strategy:
             self.unit = strategy.num_replicas_in_sync * run.hardware.accumulate
             model = create(run, self._data, self._objective.options)
-            taught = self._objective.learner or (lambda model: teacher.learner(model, run, self._data))
-            self._model = taught(model)  # who takes memory too
+            self._model = trained(model, run, self._data, self._objective)  # a teacher too
         examples = len(self._data.parts["train"])
         self.most = max(self.unit, examples // FEWEST_STEPS // self.unit * self.unit)
         self._phase = largest_phase(self._model, find_groups(self._model), run.phases)

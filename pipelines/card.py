@@ -22,6 +22,7 @@ _GOAL = {
     "masked_lm": "guessing masked tokens",
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
+    "text_to_image": "drawing images after texts",
     "generate": "making images",
     "caption": "captions of images",
 }
@@ -60,6 +61,11 @@ def _head(run: Run, info: dict[str, Any]) -> str:
     if info.get("task") == "caption" and getattr(run.data, "prompt", ""):
         lines += ["", f"Captions begin with {run.data.prompt!r}, which it is not asked to write."]  # type: ignore[union-attr]
     lines += ["", f"Input: {_LATENTS if made else _input(run.data)}"]
+    if run.drawing is not None:
+        lines.append(
+            f"Output: codes of the autoencoder `{run.drawing.codes_from}`, which `encoder.keras` here makes of images "
+            "and `decoder.keras` turns into them."
+        )
     if info.get("task") == "multi_label":
         lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
     return "\n".join([*lines, ""])
@@ -154,8 +160,9 @@ def _scores(path: Path, run: Run) -> str:
 
 def _exports(report: dict[str, Any], *, within: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
+    shown = {"series": "real test series", "latent": "random latents"}.get(unit, f"real test {unit}s")
     lines = [
-        f"## Files, each compared with the Keras model on real test {unit if unit == 'series' else unit + 's'}\n",
+        f"## Files, each compared with the Keras model on {shown}\n",
         f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]
@@ -172,16 +179,18 @@ def _exports(report: dict[str, Any], *, within: str = "") -> str:
 def _use(run: Run, info: dict[str, Any]) -> str:
     commands = ["zoo evaluate .", "zoo fit --run run.json --out ../again"]
     intro = "From this folder"
-    if isinstance(run.data, Images) and info.get("task") == "generate":
+    if info.get("task") == "text_to_image":
+        commands.insert(0, 'zoo sample . "a text" --count 9 --guidance 3')
+    elif isinstance(run.data, Images) and info.get("task") == "generate":
         commands.insert(0, "zoo sample . --count 64")
     elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
         commands.insert(0, "zoo predict . image.png")
-    elif info.get("task") == "caption":
-        commands.insert(0, "zoo caption . image.png --beams 3")
     elif info.get("task") == "contrast":
         commands.insert(0, 'zoo search . "a text" --images FOLDER')
         commands.insert(0, 'zoo predict . image.png --zero-shot "a photo of a {}" --class cat --class dog')
+    elif info.get("task") == "caption":
+        commands.insert(0, "zoo caption . image.png --beams 3")
     elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):
         commands.insert(0, 'zoo predict . "a text"')
     listing = "\n".join(commands)

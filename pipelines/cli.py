@@ -39,6 +39,7 @@ for function in (
     command.tune,
     generating.generate,
     sampling.sample,
+    sampling.reconstruct,
     captioning.caption,
     attention.attention,
     weights.fetch,

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipelines import bundle, card, datasets, images, metadata, objectives
+from pipelines import bundle, card, datasets, drawn_export, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
@@ -27,7 +27,7 @@ from zoo.layers.pixels import pixels_of
 PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
-WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption")
+WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption", "text_to_image")
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -41,10 +41,10 @@ def export_bundle(
     """Write SavedModel and TFLite files into a bundle, and what was measured into export.json and the card.
 
     Up to 500 samples of the run's test split (of its validation split if it has none) are the proof,
-    200 of its training samples calibrate int8, all through the run's own pipeline. Texts of a .tflite file have
-    `length` tokens; if not given, those that the run's texts were cut to, else those of the longest. Language models
-    are exported as step files too, which keep as many tokens. Of a model that compares images with texts each tower is
-    exported, see `pipelines.deliver_towers`.
+    200 of its training samples calibrate int8, all through the run's own pipeline; of a generator, random latents.
+    Texts of a .tflite file have `length` tokens; if not given, those that the run's texts were cut to, else those of
+    the longest. Language models are exported as step files too, which keep as many tokens. Of a model that compares
+    images with texts each tower is exported, see `pipelines.deliver_towers`.
 
     Raises:
         FileNotFoundError: there is no bundle, or its data have moved.
@@ -52,6 +52,8 @@ def export_bundle(
     """
     loaded = bundle.load(path)
     run = dataclasses.replace(loaded.run, task=loaded.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
     data = datasets.load(run, folder=loaded.path)
     if data.classes != loaded.classes and loaded.task in CLASSED:
         raise ValueError(
@@ -94,6 +96,8 @@ def export_bundle(
         files=files | pixels_file(run, model),
         tolerance=tolerance,
     )
+    if loaded.task == "text_to_image":
+        drawn_export.export_decoder(loaded.path, model, proof, formats)
     card.write(loaded.path)
     return report
 
@@ -109,9 +113,15 @@ def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int)
     available, task = len(data.parts[part]), run.task or data.task
     if not available:
         return None
+    if task == "generate":
+        made = Drawn(latents.inputs(model, count, classes=len(data.classes), seed=run.seed + (part == "train")), None)
+        return made.first(max(1, PROOF_NUMBERS // _numbers(model, task, made)))
     if isinstance(data, ImageDataset):
         shown, labels = images.sample(data.parts[part], count, pixels=images.color(pixels_of(model)), seed=run.seed)
         return Drawn({"image": shown}, labels)
+    if task == "text_to_image":
+        found = drawn_export.sequences(run, data, model, part, count)
+        return found.first(max(1, PROOF_NUMBERS // _numbers(model, task, found)))
     objective = objectives.find(task, data, loss=run.loss)
     batches = data.evaluation_set(model, part, batch=run.batch)
     completed = objective.complete(batches, seed=run.seed, training=False)

@@ -32,6 +32,7 @@ _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they
     "seq2seq": (3, "logits (B, T, vocabulary)"),
     "caption": (3, "logits (B, T, vocabulary)"),
     "match": (2, "logits (B, 2)"),
+    "text_to_image": (3, "logits (B, T, vocabulary)"),
     "answer": (3, "logits (B, T, 2)"),
 }
 

@@ -15,11 +15,14 @@ from zoo.layers.pixels import PixelInput
 from zoo.layers.scale import scale_of
 
 IMAGE = "image"  # the input of every image model
+LATENT = "latent"  # the input of every generator
 PADDING = "padding_mask"
 TOKENS = "token_ids"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
-OUTPUTS: dict[Task, str] = {"features": "features", "regress": "values", "forecast": "values"}  # logits of all others
+OUTPUTS: dict[Task, str] = {  # logits of all others
+    "features": "features", "regress": "values", "forecast": "values", "generate": "image", "decode": "image",
+}  # fmt: skip
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
 
@@ -104,9 +107,11 @@ def takes_images(model: keras.Model) -> bool:
 
 
 def unit_of(model: keras.Model) -> str:
-    """What one sample of a model is called: image, text, series or row."""
+    """What one sample of a model is called: image, latent, text, series or row."""
     if takes_images(model):
         return "image"
+    if any(tensor.name == LATENT for tensor in model.inputs):
+        return LATENT
     if any(np.issubdtype(tensor.dtype, np.integer) for tensor in model.inputs):
         return "text"
     return "series" if len(model.inputs[0].shape) == 3 else "row"

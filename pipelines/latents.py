@@ -51,6 +51,12 @@ def drawn(count: int, size: int, *, seed: int, truncation: float | None = None) 
     return np.stack(rows).astype(np.float32)
 
 
+def inputs(generator: keras.Model, count: int, *, classes: int, seed: int) -> dict[str, np.ndarray]:
+    """What a generator takes, by the names of its inputs: random latents (N, Z), and all classes in turn (N,)."""
+    found = {"latent": drawn(count, latent_size(generator), seed=seed)}
+    return found | ({"labels": np.arange(count, dtype=np.int32) % classes} if takes_labels(generator) else {})
+
+
 def made(generator: keras.Model, latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """The images of latents (N, Z), and labels (N,) where the generator takes them: (N, H, W, C) float32, 0..255.
 
@@ -86,8 +92,16 @@ def sampled(bundle: Bundle, request: Request) -> Sampled:
     Raises:
         ValueError: there is no such class, or the generator knows of none.
     """
+    return of_generator(bundle.load_model(), bundle, request)
+
+
+def of_generator(generator: keras.Model, bundle: Bundle, request: Request) -> Sampled:
+    """What a generator that belongs to a bundle makes.
+
+    Raises:
+        ValueError: as `sampled`.
+    """
     request.refuse(bundle.task, known=("label", "truncation"))
-    generator = bundle.load_model()
     chosen = _chosen(generator, bundle, request)
     latents = drawn(request.count, latent_size(generator), seed=request.seed, truncation=request.truncation)
     images = grids.as_bytes(made(generator, latents, chosen))
@@ -103,8 +117,8 @@ def _chosen(generator: keras.Model, bundle: Bundle, request: Request) -> np.ndar
     if not takes_labels(generator):
         if request.label is not None:
             raise ValueError(
-                f"label={request.label!r}: '{bundle.path}' was trained without classes. Train gan_conditional or "
-                "gan_projection to choose one."
+                f"label={request.label!r}: '{bundle.path}' was trained without classes. Train gan_conditional, "
+                "gan_projection or vae_conditional to choose one."
             )
         return None
     classes: Sequence[str] = bundle.classes

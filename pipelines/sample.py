@@ -106,6 +106,6 @@ def sample(bundle: Bundle | str | Path, text: str | None = None, **asked: Any) -
 
 def _samplers() -> Mapping[Task, Sampler]:
     """What makes the images of each task."""
-    from pipelines import drawn, latents
+    from pipelines import drawn, latents, reconstruction
 
-    return {"generate": latents.sampled, "text_to_image": drawn.sampled}
+    return {"generate": latents.sampled, "reconstruct": reconstruction.sampled, "text_to_image": drawn.sampled}

@@ -38,7 +38,7 @@ class Described:
     @property
     def limit(self) -> int | None:
         """The longest text it takes, in tokens; None where there is no limit."""
-        return getattr(self.config, "length", getattr(self.config, "text_length", None))
+        return getattr(self.config, "text_length", getattr(self.config, "length", None))
 
     def task(self, asked: Task | None, *, labelled: bool) -> Task:
         """What texts are for: as asked, else what the model does first with texts with labels or without.

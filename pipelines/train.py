@@ -159,7 +159,7 @@ def _carried_out(
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
         model = create(run, data, objective.options)
-        learner = _learner(model, run, data, objective)
+        learner = trained(model, run, data, objective)
     check_phases(find_groups(learner), run.phases)
     training = data.training_set(learner, batch=batch, seed=run.seed)
     validation = _validation(run, data, objective, learner)
@@ -216,7 +216,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
         )
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = _learner(create(run, data, objective.options), run, data, objective)
+        model = trained(create(run, data, objective.options), run, data, objective)
     training = data.training_set(model, batch=batch, seed=run.seed)
 
     def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run
@@ -233,7 +233,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)
 
 
-def _learner(model: keras.Model, run: Run, data: Dataset, objective: Objective) -> keras.Model:
+def trained(model: keras.Model, run: Run, data: Dataset, objective: Objective) -> keras.Model:
     """What is trained in the model's stead, if not the model itself."""
     if objective.learner is None:
         return teacher.learner(model, run, data)

@@ -1,4 +1,4 @@
-"""`zoo sample`: a generative model makes images."""
+"""`zoo sample` and `zoo reconstruct`: images of random latents, and of images."""
 
 from __future__ import annotations
 
@@ -46,3 +46,19 @@ def sample(
     paths = sample(bundle, text, **asked).write(out)
     what = f"{len(paths)} images in" if out.suffix.lower() != ".png" else f"{count} images:"
     terminal.print(f"{what} [bold]{escape(str(out))}[/]", soft_wrap=True)
+
+
+def reconstruct(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit, with an autoencoder.")],
+    images: Annotated[list[str], typer.Argument(help="Image files.", metavar="IMAGE...")],
+    label: Annotated[str | None, typer.Option(help="The class of the images, for a model with classes.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A .png for all side by side, or a folder for a file of each.")
+    ] = Path("reconstructions.png"),
+) -> None:
+    """Show images beside what an autoencoder makes of them."""
+    import_tensorflow()
+    from pipelines.reconstruction import reconstruct
+
+    reconstruct(bundle, images, label=label).write(out)
+    terminal.print(f"{len(images)} images and what comes back: [bold]{escape(str(out))}[/]", soft_wrap=True)

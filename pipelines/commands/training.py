@@ -15,6 +15,7 @@ from rich.table import Table
 
 from pipelines import cluster
 from pipelines.commands import adversary_options as gan
+from pipelines.commands import autoencoding_options as autoencoder
 from pipelines.commands import data_options as options
 from pipelines.commands import drawing_options as drawing
 from pipelines.commands import training_options as training
@@ -131,6 +132,13 @@ def fit(
     gradient_penalty: gan.GradientPenalty = None,
     critic_steps: gan.CriticSteps = None,
     discriminator_rate: gan.DiscriminatorRate = None,
+    likelihood: autoencoder.Likelihood = None,
+    beta: autoencoder.Beta = None,
+    beta_warmup: autoencoder.BetaWarmup = None,
+    deviation: autoencoder.Deviation = None,
+    commitment: autoencoder.Commitment = None,
+    code_temperature: autoencoder.CodeTemperature = None,
+    bound_samples: autoencoder.BoundSamples = None,
     config: training.Config = None,
     codes_from: drawing.CodesFrom = None,
     image_weight: drawing.ImageWeight = None,
@@ -154,8 +162,8 @@ def fit(
     recipe = recipe or usual_recipe(model, task)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    made = {"drawing": drawing.drawing(given)}
-    run = Run(model, data, phases, output, weights=weights, **made, **training.run_options(given, model))
+    made = {**training.run_options(given, model), "drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made)
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
@@ -163,13 +171,22 @@ def fit(
     return _train_at_found_rate(run, lambda rate: phases_of(recipe, epochs, rate, warmup), overwrite=overwrite)
 
 
-def evaluate(bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")]) -> None:
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by zoo fit.")],
+    judge: Annotated[
+        Path | None, typer.Option(help="Of a GAN: a classifier that zoo fit made, by whose features images count.")
+    ] = None,
+) -> None:
     """Score a trained model on the held-out test part of its data, again from its files."""
     import_tensorflow()
     from pipelines.bundle import load
     from pipelines.evaluate import evaluate_bundle
 
     loaded = load(bundle)
+    if judge is not None:
+        from pipelines.judging import judged
+
+        return _print_scores(judged(loaded, judge), loaded.run.data.unit)
     _print_scores(evaluate_bundle(loaded), loaded.run.data.unit)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipelines import cluster, distillation, optimization
-from pipelines.commands import adversary_options
+from pipelines.commands import adversary_options, autoencoding_options
 from pipelines.run import ClassWeights, Hardware
 from pipelines.settling import usual_optimization
 
@@ -194,6 +194,7 @@ def run_options(given: Mapping[str, Any], model: str = "") -> dict[str, Any]:
         "positive_weights": _class_weights("--positive-weights", given.get("positive_weights", ())),
         "distillation": _distillation({name: given[name] for name in _OF_TEACHER if name in given}),
         "overrides": {name: given[name] for name in _OF_MODEL if name in given} | _config(given.get("config", ())),
+        "autoencoding": autoencoding_options.chosen(given),
         "adversary": adversary_options.chosen(model, given, given.get("task")),
     }
 

@@ -11,9 +11,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipelines.autoencoder import ELAPSED, Kind
+from pipelines.autoencoder import Kind
 from pipelines.autoencoding import Autoencoding, Likelihood
 from pipelines.objectives import variational
+from pipelines.objectives.drawn import ELAPSED
 
 _USUAL: dict[Kind, Likelihood] = {"normal": "bernoulli", "codebook": "gaussian", "gumbel": "logit_laplace"}
 _OF: dict[Kind, tuple[str, ...]] = {  # the options of each kind

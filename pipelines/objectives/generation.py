@@ -54,12 +54,12 @@ def generate(data: Dataset, run: Run | None = None) -> Objective:
         draw(model, folder, name, classes=len(data.classes))
 
     return Objective(
-        loss=_NoLoss, metrics=list, score=evaluate, target=_with_draws(config), learner=learner,
+        loss=_NoLoss, metrics=list, score=evaluate, target=with_draws(config), learner=learner,
         engine=AdversarialEngine, draw=pictures, validates=False,
     )  # fmt: skip
 
 
-def _with_draws(config: Any) -> Callable[[Any, tf.Tensor], Any]:
+def with_draws(config: Any) -> Callable[[Any, tf.Tensor], Any]:
     """What adds to a batch (images, labels) the latents of both turns, and the shares of a gradient penalty."""
 
     def target(batch: Any, key: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -26,7 +26,8 @@ class GenerationScores(Scores):
     """The Frechet distance of as many made images as there are real ones, on `features`; 0 is the best.
 
     `accuracy` is the share of made images in which a classifier sees the class they were asked for, `real_accuracy`
-    that of the real ones; None where there is no classifier, or no class.
+    that of the real ones; None where there is no classifier, or no class. `real_distance` is that of as many training
+    images from the test images: less is not to be had without copying.
     """
 
     kind = "generation"
@@ -35,12 +36,15 @@ class GenerationScores(Scores):
     features: str
     accuracy: float | None = None
     real_accuracy: float | None = None
+    real_distance: float | None = None
 
     def summary(self, unit: str) -> str:
         told = (
             f"Fréchet distance **{number(self.frechet_distance)}** between {self.examples:,} test {unit} and as many "
             f"made ones, on {self.features}."
         )
+        if self.real_distance is not None:
+            told += f" That of real training images is {number(self.real_distance)}."
         if self.accuracy is not None:
             told += f" The classifier sees the class that was asked for in {self.accuracy:.2%} of the made ones"
             real = self.real_accuracy

@@ -12,11 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipelines.autoencoder import DRAWS, ELAPSED, Autoencoder, autoencoder, codes_in, codes_of, kind_of
+from pipelines.autoencoder import codes_in, codes_of, kind_of
 from pipelines.autoencoding import Autoencoding
 from pipelines.datasets import Dataset, Part
 from pipelines.feed import Feed
+from pipelines.objectives import latent_pictures
 from pipelines.objectives.bound import Bound, level, settled
+from pipelines.objectives.drawn import DRAWS, ELAPSED, Autoencoder, autoencoder
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.scores import Scores, number
 
@@ -105,7 +107,7 @@ def reconstruct(data: Dataset, given: Autoencoding | None = None, *, epochs: int
         target=_drawn,
         learner=functools.partial(_learner, given=given),
         engine=CodebookEngine,
-        draw=None,
+        draw=functools.partial(latent_pictures.draw, data),
         epochs=epochs,
     )
 

@@ -88,17 +88,18 @@ class CodeVectors(layers.Embedding):
 
 
 class Came(NamedTuple):
-    """What came to the codes of a codebook: how many vectors to each (codes,), their sums (codes, D), and of how many.
+    """What came to the codes of a codebook: how many vectors to each (codes,), their sums (codes, D), and all (N, D).
 
-    Which is what `quantizer.follow` takes, perhaps with that of other examples added.
+    Which, perhaps with that of other examples added, is what `quantizer.follow` takes.
     """
 
     quantizer: VectorQuantizer
     counts: Any
     sums: Any
-    places: Any
+    vectors: Any
 
 
+_DEAD = 0.1  # of the count that a code of a codebook would have if all had the same: below, it is dead
 _noted: ContextVar[list[Came] | None] = ContextVar("noted", default=None)
 
 
@@ -145,7 +146,11 @@ class VectorQuantizer(layers.Layer):
         if not self.decay:
             self.vectors = self.add_weight(name="vectors", shape=(self.codes, self.width), initializer=vectors)
             return
-        first, vectors = keras.initializers.Constant(share), keras.initializers.RandomUniform(-(share**2), share**2)
+        count = 0.99 * _DEAD * share  # so that training begins with vectors that come, which are far from these
+        first, vectors = (
+            keras.initializers.Constant(count),
+            keras.initializers.RandomUniform(-count * share, count * share),
+        )
         options = {"trainable": False, "aggregation": "mean", "autocast": False, "dtype": "float32"}
         self.counts = self.add_weight(name="counts", shape=(self.codes,), initializer=first, **options)
         self.sums = self.add_weight(name="sums", shape=(self.codes, self.width), initializer=vectors, **options)
@@ -175,6 +180,16 @@ class VectorQuantizer(layers.Layer):
         passed = ops.cast(came + ops.stop_gradient(quantized - came), self.compute_dtype)
         return {"codes": ops.reshape(codes, ops.shape(x)[:-1]), "quantized": quantized, "passed": passed}
 
+    def restart(self, vectors) -> None:
+        """Put other vectors (codes, D) in the place of codes to which hardly anything comes any more.
+
+        As in https://arxiv.org/abs/2005.00341: without it most codes of a large codebook are never used.
+        """
+        share = 1.0 / self.codes
+        dead = self.counts < _DEAD * share
+        self.sums.assign(ops.where(dead[:, None], share * vectors, self.sums))
+        self.counts.assign(ops.where(dead, share, self.counts))
+
     def follow(self, counts, sums, places) -> None:
         """Move the moving averages toward what came: counts (codes,), sums (codes, D), of so many places."""
         for average, value in ((self.counts, counts / places), (self.sums, sums / places)):
@@ -183,10 +198,10 @@ class VectorQuantizer(layers.Layer):
     def _follow(self, flat, codes) -> None:
         chosen = ops.stop_gradient(ops.one_hot(codes, self.codes, dtype="float32"))
         sums = ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat))
-        came = Came(self, ops.sum(chosen, axis=0), sums, ops.cast(ops.shape(flat)[0], "float32"))
+        came = Came(self, ops.sum(chosen, axis=0), sums, ops.stop_gradient(flat))
         noted = _noted.get()
         if noted is None:
-            self.follow(came.counts, came.sums, came.places)
+            self.follow(came.counts, came.sums, ops.cast(ops.shape(flat)[0], "float32"))
         else:
             noted.append(came)
 
