@@ -116,7 +116,8 @@ def _data(loaded: Bundle) -> tuple[Run, Dataset]:
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
     """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
-    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
+    both = isinstance(run.data, Pairs) and "image" in input_tensors(model)
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if both else {}
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:
