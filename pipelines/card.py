@@ -22,6 +22,7 @@ _GOAL = {
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
     "generate": "making images",
+    "reconstruct": "encoding images and giving them back",
 }
 
 
@@ -37,6 +38,8 @@ def write(folder: Path) -> None:
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():
         sections.append(_exports(_read(folder / "export.json")))
+    for path in sorted(folder.glob("*/export.json")):  # of the encoder and the decoder of an autoencoder
+        sections.append(_exports(_read(path), path.parent.name))
     sections.append(_use(run, info))
     write_text(folder / "README.md", "\n".join(sections))
 
@@ -103,7 +106,8 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     loss = f"; loss `{run.loss}`" if run.loss else ""
     lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}."]
     lines += [f"Optimizer: {run.optimization.summary()}.", *_teacher(run, info)]
-    lines += [f"Adversary: {run.adversary.summary()}.", ""] if run.adversary else [""]
+    lines += [f"Adversary: {run.adversary.summary()}."] if run.adversary else []
+    lines += [f"Autoencoding: {run.autoencoding.summary()}.", ""] if run.autoencoding else [""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
@@ -141,18 +145,19 @@ def _scores(path: Path, run: Run) -> str:
     return f"## Test scores\n\n{read_scores(path.read_text(encoding='utf-8')).section(run.data.unit)}"
 
 
-def _exports(report: dict[str, Any]) -> str:
+def _exports(report: dict[str, Any], part: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
     shown = {"series": "real test series", "latent": "random latents"}.get(unit, f"real test {unit}s")
     lines = [
-        f"## Files, each compared with the Keras model on {shown}\n",
+        f"## Files{f' of the {part}' if part else ''}, each compared with the Keras model on {shown}\n",
         f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
+        file = f"{part}/{row['file']}" if part else row["file"]
         shares = ("" if row[name] is None else f"{row[name]:.{digits}%}" for name, digits in _SHARES)
         lines.append(
-            f"| `{row['file']}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
+            f"| `{file}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
             f"| {row['milliseconds']:.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -163,6 +168,8 @@ def _use(run: Run, info: dict[str, Any]) -> str:
     intro = "From this folder"
     if isinstance(run.data, Images) and info.get("task") == "generate":
         commands.insert(0, "zoo sample . --count 64")
+    elif isinstance(run.data, Images) and info.get("task") == "reconstruct":
+        commands.insert(0, "zoo reconstruct . image.png")
     elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
         commands.insert(0, "zoo predict . image.png")

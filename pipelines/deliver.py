@@ -14,6 +14,7 @@ from pipelines import bundle, card, datasets, images, latents, objectives
 from pipelines.agreement import Format, Tolerance
 from pipelines.data import Texts
 from pipelines.datasets import Dataset, Part
+from pipelines.deliver_parts import export_parts
 from pipelines.export import ExportReport, export
 from pipelines.images import ImageDataset
 from pipelines.interface import PADDING, input_tensors, output_shapes
@@ -61,6 +62,11 @@ def export_bundle(
     if proof is None:
         raise ValueError(f"'{path}' was trained without a test or a validation split, so there is nothing to prove on.")
     calibration = samples(run, data, model, "train", CALIBRATION_SAMPLES)
+    if loaded.task == "reconstruct":
+        options = {"proof": proof, "calibration": calibration, "tolerance": tolerance}
+        report = export_parts(model, formats, out=loaded.path, **options)
+        card.write(loaded.path)
+        return report
     length = length or usual_length(run, model, proof, calibration)
     report = export(
         model,
