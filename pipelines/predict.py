@@ -130,6 +130,8 @@ def _open_bundle(path: Path) -> Predictor:
         return open_bundle(loaded, loaded.run.data)
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
+    if loaded.task == "generate":
+        raise ValueError(f"'{path}' makes images, and says nothing of any: zoo sample '{path}' shows them.")
     model = loaded.load_model()
     pixels, shares = pixels_of(model), _shares(loaded.task)
 
