@@ -17,10 +17,12 @@ from zoo.layers.scale import scale_of
 IMAGE = "image"  # the input of every image model
 LATENT = "latent"  # the input of every generator
 PADDING = "padding_mask"
+TOKENS = "token_ids"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
-# Of all other tasks it is logits.
-OUTPUTS: dict[Task, str] = {"features": "features", "regress": "values", "forecast": "values", "generate": "image"}
+OUTPUTS: dict[Task, str] = {  # logits of all others
+    "features": "features", "regress": "values", "forecast": "values", "generate": "image", "decode": "image",
+}  # fmt: skip
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
 
@@ -146,8 +148,9 @@ def outputs_of_tokens(model: keras.Model, task: Task) -> frozenset[str]:
 
 
 def sequence_of(inputs: Inputs) -> Any:
-    """The input that is answered for: the decoder's first one where there is a decoder, else the first of all."""
-    return next((values for name, values in inputs.items() if name.startswith("decoder_")), next(iter(inputs.values())))
+    """The input that is answered for: the decoder's first one where there is a decoder, else tokens, else the first."""
+    first = next(iter(inputs.values()))
+    return next((values for name, values in inputs.items() if name.startswith("decoder_")), inputs.get(TOKENS, first))
 
 
 def mask_of(inputs: Inputs) -> np.ndarray | None:
