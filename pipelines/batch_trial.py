@@ -22,6 +22,7 @@ import tensorflow as tf
 from pipelines import datasets, hardware, objectives
 from pipelines.batch_size import FEWEST_STEPS, MARK
 from pipelines.creation import create
+from pipelines.engine import Engine
 from pipelines.feed import Feed
 from pipelines.freezing import Freezer, Groups, find_groups
 from pipelines.loop import Settings
@@ -43,7 +44,8 @@ class Trial:
         self._objective = objectives.of_run(run, self._data)
         with hardware.scope(run.hardware) as strategy:
             self.unit = strategy.num_replicas_in_sync * run.hardware.accumulate
-            self._model = trained(create(run, self._data), run, self._data, self._objective)  # a teacher too
+            model = create(run, self._data, self._objective.options)
+            self._model = trained(model, run, self._data, self._objective)  # a teacher too
         examples = len(self._data.parts["train"])
         self.most = max(self.unit, examples // FEWEST_STEPS // self.unit * self.unit)
         self._phase = largest_phase(self._model, find_groups(self._model), run.phases)
@@ -60,7 +62,11 @@ class Trial:
             metrics=self._objective.metrics,
             progress=False,
             settings=Settings(
-                optimization=run.optimization, accumulate=run.hardware.accumulate, divide=False, save_steps=STEPS + 1
+                optimization=run.optimization,
+                accumulate=run.hardware.accumulate,
+                divide=False,
+                save_steps=STEPS + 1,
+                engine=self._objective.engine or Engine,
             ),
         )
 

@@ -141,15 +141,19 @@ def save(
     history: History,
     scores: Scores | None,
     devices: str,
+    files: Sequence[str] = (),
     teacher: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Write the result of a run into `run.out`; bundle.json comes last, so that what has one is whole."""
+    """Write the result of a run into `run.out`; bundle.json comes last, so that what has one is whole.
+
+    `files` lie there already, and belong to the model.
+    """
     out = run.out
     save_model(model, out / "model.keras")
     if data.classes:
         write_text(out / "labels.txt", "".join(f"{name}\n" for name in data.classes))
-    files = data.files()
-    for name, text in files.items():
+    texts = data.files()
+    for name, text in texts.items():
         write_text(out / name, text)
     write_text(out / "history.csv", history.to_csv())
     if scores:
@@ -162,7 +166,7 @@ def save(
         "targets": list(data.targets) if task in ("regress", "forecast") and isinstance(data, ValueDataset) else [],
         run.data.unit: {part: len(examples) for part, examples in data.parts.items()},
         "skipped": list(data.skipped),
-        "files": {name: _digest(out / name) for name in files},
+        "files": {name: _digest(out / name) for name in (*texts, *files)},
         "best": dataclasses.asdict(history.best) if history.best else None,
         "notes": list(history.notes),
         "hardware": devices,

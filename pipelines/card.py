@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.data import AnyData, Images, Series, Tables, Texts
+from pipelines.data import AnyData, Images, Pairs, Series, Tables, Texts
 from pipelines.files import write_text
 from pipelines.run import Run
 
@@ -17,12 +17,15 @@ _PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
 _SHARES = (("agreement", 1), ("accuracy", 2))  # of an exported file, and the digits of their percentages
 _LATENTS = "latents from a normal distribution, beside labels where there are classes. Output: images, values 0..255."
 _GOAL = {
+    "contrast": "comparing images with texts",
     "answer": "finding answers in texts",
     "masked_lm": "guessing masked tokens",
     "causal_lm": "saying the next token",
     "seq2seq": "writing a text from another",
+    "text_to_image": "drawing images after texts",
     "generate": "making images",
     "reconstruct": "encoding images and giving them back",
+    "caption": "captions of images",
 }
 
 
@@ -38,8 +41,8 @@ def write(folder: Path) -> None:
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():
         sections.append(_exports(_read(folder / "export.json")))
-    for path in sorted(folder.glob("*/export.json")):  # of the encoder and the decoder of an autoencoder
-        sections.append(_exports(_read(path), path.parent.name))
+    for path in sorted(folder.glob("*/export.json")):
+        sections.append(_exports(_read(path), within=f"{path.parent.name}/"))
     sections.append(_use(run, info))
     write_text(folder / "README.md", "\n".join(sections))
 
@@ -56,7 +59,14 @@ def _head(run: Run, info: dict[str, Any]) -> str:
         if names:
             lines.append(f"{what} ({len(names)}): {_listed(names)}.")
     made = info.get("task") == "generate"
+    if info.get("task") == "caption" and getattr(run.data, "prompt", ""):
+        lines += ["", f"Captions begin with {run.data.prompt!r}, which it is not asked to write."]  # type: ignore[union-attr]
     lines += ["", f"Input: {_LATENTS if made else _input(run.data)}"]
+    if run.drawing is not None:
+        lines.append(
+            f"Output: codes of the autoencoder `{run.drawing.codes_from}`, which `encoder.keras` here makes of images "
+            "and `decoder.keras` turns into them."
+        )
     if info.get("task") == "multi_label":
         lines.append("Output: a logit a class; its sigmoid is the probability that the image has the label.")
     return "\n".join([*lines, ""])
@@ -91,6 +101,11 @@ def _input(data: AnyData) -> str:
             return (
                 f"{data.window} time steps of {_listed(columns)}, in their own units; standardizing them is part of "
                 f"the model. Output: the next {data.horizon} of {_listed(data.target)}."
+            )
+        case Pairs():
+            return (
+                "RGB images, values 0..255, resized and normalized as part of the files here, and texts as token ids; "
+                "`tokenizer.json` here makes them."
             )
         case _:
             return "RGB images, values 0..255; resizing and normalization are part of the files here."
@@ -145,19 +160,19 @@ def _scores(path: Path, run: Run) -> str:
     return f"## Test scores\n\n{read_scores(path.read_text(encoding='utf-8')).section(run.data.unit)}"
 
 
-def _exports(report: dict[str, Any], part: str = "") -> str:
+def _exports(report: dict[str, Any], *, within: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
     shown = {"series": "real test series", "latent": "random latents"}.get(unit, f"real test {unit}s")
     lines = [
-        f"## Files{f' of the {part}' if part else ''}, each compared with the Keras model on {shown}\n",
+        f"## Files{f' of the {within[:-1]}' if within else ''}, each compared with the Keras model on {shown}\n",
         f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        file = f"{part}/{row['file']}" if part else row["file"]
         shares = ("" if row[name] is None else f"{row[name]:.{digits}%}" for name, digits in _SHARES)
+        name = f"{within}{row['file']}"
         lines.append(
-            f"| `{file}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
+            f"| `{name}` | {row['megabytes']:.2f} | {row['logit_difference']:.2g} | {' | '.join(shares)} "
             f"| {row['milliseconds']:.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -166,13 +181,20 @@ def _exports(report: dict[str, Any], part: str = "") -> str:
 def _use(run: Run, info: dict[str, Any]) -> str:
     commands = ["zoo evaluate .", "zoo fit --run run.json --out ../again"]
     intro = "From this folder"
-    if isinstance(run.data, Images) and info.get("task") == "generate":
+    if info.get("task") == "text_to_image":
+        commands.insert(0, 'zoo sample . "a text" --count 9 --guidance 3')
+    elif isinstance(run.data, Images) and info.get("task") == "generate":
         commands.insert(0, "zoo sample . --count 64")
     elif isinstance(run.data, Images) and info.get("task") == "reconstruct":
         commands.insert(0, "zoo reconstruct . image.png")
     elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
         commands.insert(0, "zoo predict . image.png")
+    elif info.get("task") == "contrast":
+        commands.insert(0, 'zoo search . "a text" --images FOLDER')
+        commands.insert(0, 'zoo predict . image.png --zero-shot "a photo of a {}" --class cat --class dog')
+    elif info.get("task") == "caption":
+        commands.insert(0, "zoo caption . image.png --beams 3")
     elif isinstance(run.data, Texts) and info.get("task") in ("classify", "tag"):
         commands.insert(0, 'zoo predict . "a text"')
     listing = "\n".join(commands)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import attention, generating, models, runs, sampling, training, weights
+from pipelines.commands import (
+    attention,
+    captioning,
+    generating,
+    models,
+    predicting,
+    runs,
+    sampling,
+    training,
+    weights,
+)
 from pipelines.commands.terminal import run
 from tuning import command
 
@@ -23,12 +33,14 @@ for function in (
     training.resume,
     runs.runs,
     training.evaluate,
-    training.predict,
+    predicting.predict,
+    predicting.search,
     training.export,
     command.tune,
     generating.generate,
     sampling.sample,
     sampling.reconstruct,
+    captioning.caption,
     attention.attention,
     weights.fetch,
     weights.bundle,

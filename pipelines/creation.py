@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 import zoo
 from pipelines.datasets import Dataset
-from pipelines.run import Images, Run, Texts
+from pipelines.run import Images, Pairs, Run, Texts
 from zoo.core import registry
 from zoo.core.family import CLASSED, Family
 
-_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",)}  # the Config field of models that take such data
+# The Config fields of models that take such data.
+_OPTION_OF_KIND = {Images: ("pixels",), Texts: ("vocabulary",), Pairs: ("pixels", ("vocabulary", "words"))}
 
 
-def create(run: Run, data: Dataset) -> keras.Model:
-    """The model of a run, as its data need it.
+def create(run: Run, data: Dataset, more: Mapping[str, Any] | None = None) -> keras.Model:
+    """The model of a run, as its data need it, with `more` options, unless data, run or checkpoint say otherwise.
 
     Raises:
         ValueError: the model is not for data of this kind, or has no such option or task.
     """
     task = run.task or data.task
-    options: dict[str, Any] = {**_options(run, data), "task": task}
+    own: Mapping[str, Any] = {} if run.is_checkpoint or run.weights else more or {}
+    options: dict[str, Any] = {**own, **_options(run, data), "task": task}
     if task in CLASSED:
         options["classes"] = len(data.classes)
     if run.is_checkpoint:
@@ -72,7 +75,10 @@ def _check_kind(run: Run, data: Dataset) -> None:
     needed = _OPTION_OF_KIND.get(type(run.data), ()) or tuple(data.options())
 
     def takes(config: Any) -> bool:
-        return set(needed) <= {field.name for field in dataclasses.fields(config)}
+        fields = {field.name for field in dataclasses.fields(config)}
+        if isinstance(run.data, Texts) and "pixels" in fields:  # it takes images too
+            return False
+        return all(fields & set(name if isinstance(name, tuple) else (name,)) for name in needed)
 
     if not takes(registry.find_family(run.model).variants[run.model]):
         able = [

@@ -1,10 +1,8 @@
-"""What a run trains on, as data: images, texts, tables or series, where they come from and how they are divided."""
+"""What a run trains on, as data: images, texts, tables, series or pairs, where they lie and how they are divided."""
 
 from __future__ import annotations
 
 import json
-import math
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,37 +10,24 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-Augmentation = Literal["none", "light", "standard"]
+from pipelines.captioned import Pairs
+from pipelines.choices import Augmentation, Split, check_choice, check_split
+
+__all__ = [
+    "AnyData", "Augmentation", "Images", "Pairs", "Series", "Split", "Tables", "Texts", "Tokenizer", "ValueLoss",
+    "check_choice",
+]  # fmt: skip
+
 Tokenizer = Literal["wordpiece", "bpe", "unigram"]
 ValueLoss = Literal["mse", "mae", "huber"]
-Split = tuple[float, float, float]  # shares of train, validation, test
 
 _MOST_VIEWS = 1000
 _LARGEST_BETA = 100  # above, images are mixed half and half: the shares differ by 0.05
 
 
-def check_choice(what: str, value: Any, choices: Any) -> None:
-    """Refuse a value that is none of a Literal's.
-
-    Raises:
-        ValueError: the message lists them.
-    """
-    allowed = typing.get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{what}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-
-
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:
     """Names of columns; a single name is one, not its letters."""
     return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _check_split(what: str, split: Split) -> None:
-    if len(split) != 3 or min(split) < 0 or not math.isclose(sum(split), 1, abs_tol=1e-6):
-        raise ValueError(
-            f"{what}(split={split}) must be three shares that add up to 1: "
-            "train, validation, test, such as (0.7, 0.15, 0.15)."
-        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +83,7 @@ class Images:
     target: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_split("Images", self.split)
+        check_split("Images", self.split)
         check_choice("Images(augment)", self.augment, Augmentation)
         if type(self.views) is not int or not 0 <= self.views <= _MOST_VIEWS:
             raise ValueError(f"Images(views={self.views!r}) must be a whole number from 0 to {_MOST_VIEWS}, such as 4.")
@@ -197,7 +182,7 @@ class Texts:
     data_dir: str | None = None  # where tfds sets lie
 
     def __post_init__(self) -> None:
-        _check_split("Texts", self.split)
+        check_split("Texts", self.split)
         if self.length is not None and not 2 <= self.length <= 1_000_000:
             raise ValueError(f"Texts(length={self.length}) must be between 2 and 1,000,000 tokens.")
         if not 100 <= self.vocabulary <= 1_000_000:
@@ -247,7 +232,7 @@ class Tables:
     split: Split = (0.7, 0.15, 0.15)
 
     def __post_init__(self) -> None:
-        _check_split("Tables", self.split)
+        check_split("Tables", self.split)
         for name in ("categorical", "ignore"):
             object.__setattr__(self, name, _names(getattr(self, name)))
 
@@ -272,7 +257,7 @@ class Series:
     split: Split = (0.7, 0.15, 0.15)
 
     def __post_init__(self) -> None:
-        _check_split("Series", self.split)
+        check_split("Series", self.split)
         for name in ("target", "columns"):
             object.__setattr__(self, name, _names(getattr(self, name)))
         if not self.target:
@@ -283,4 +268,4 @@ class Series:
             )
 
 
-AnyData = Images | Texts | Tables | Series
+AnyData = Images | Texts | Tables | Series | Pairs

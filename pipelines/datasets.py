@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipelines.data import Images, Series, Tables, Texts
+from pipelines.data import Images, Pairs, Series, Tables, Texts
 from pipelines.run import Run
 from zoo.core.family import Task
 
@@ -149,3 +149,12 @@ def _load(run: Run, folder: Path | None) -> Dataset:
             if run.task not in (None, "forecast"):
                 raise ValueError(f"task={run.task!r} is none of a time series; it is for forecast.")
             return series.load(run.data, seed=run.seed)
+        case Pairs():
+            from pipelines import pairs
+
+            captions, weights = run.data, run.weights
+            if folder is not None:
+                captions, weights = dataclasses.replace(captions, tokenizer=str(folder / "tokenizer.json")), None
+            return pairs.load(
+                captions, task=run.task, model=run.model, weights=weights, overrides=run.overrides, seed=run.seed
+            )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from zoo.core.family import Pixels
+from zoo.core.family import Pixels, Resize
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
@@ -66,9 +66,10 @@ def resize_and_crop(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     """The image as evaluation and prediction see it: (H, W, 3) -> (h, w, 3) float32, whole numbers 0..255.
 
     The short side becomes size / crop, the center is kept: torchvision's and timm's way, which the
-    published weights were measured with. Whole numbers because theirs, and every uint8 client's, are.
+    published weights were measured with; of weights that want images squashed each side does, as BLIP's do.
+    Whole numbers because theirs, and every uint8 client's, are.
     """
-    size = _covering(image, _enlarged(pixels, pixels.crop))
+    size = _resized(image, _enlarged(pixels, pixels.crop), pixels.resize)
     top, left = tf.unstack(tf.cast(tf.round((size - pixels.shape) / 2), tf.float32))  # half to even, as Python's round
     down, across = tf.unstack(tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32))
     rows, (_, width) = tf.shape(image)[0], pixels.shape
@@ -99,11 +100,11 @@ def _half_up(values: tf.Tensor) -> tf.Tensor:
 def scaled(image: tf.Tensor, pixels: Pixels) -> tf.Tensor:
     """The image with room around it for a random crop: (H, W, 3) -> (h', w', 3) uint8.
 
-    Both sides cover the model's size with a margin; the proportions are kept. No side is longer
-    than twice that, so that a panorama does not fill the memory.
+    Both sides cover the model's size with a margin; the proportions are kept, unless the model wants
+    images squashed. No side is longer than twice that, so that a panorama does not fill the memory.
     """
     goal = training_size(pixels)
-    size = _covering(image, goal)
+    size = _resized(image, goal, pixels.resize)
     shape = tf.minimum(size, 2 * tf.constant(goal))
     return tf.cast(_window(image, pixels, size=size, offset=(size - shape) // 2, shape=shape), tf.uint8)
 
@@ -144,6 +145,11 @@ def _enlarged(pixels: Pixels, crop: float) -> tuple[int, int]:
     """(height, width) of which the share `crop` is the model's size."""
     height, width = pixels.shape
     return math.floor(height / crop), math.floor(width / crop)
+
+
+def _resized(image: tf.Tensor, goal: tuple[int, int], resize: Resize) -> tf.Tensor:
+    """The size that an image gets of which the middle `goal` is kept."""
+    return tf.constant(goal) if resize == "squash" else _covering(image, goal)
 
 
 def _covering(image: tf.Tensor, goal: tuple[int, int]) -> tf.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -49,8 +49,11 @@ class Engine:
     Batch statistics are those of all replicas' examples together, of one micro-batch at a time.
 
     Raises:
-        ValueError: the loss is a sum, or of several kinds, and cannot be accumulated.
+        ValueError: the loss is a sum, or of several kinds, or of all examples together, and cannot be accumulated.
     """
+
+    loss_falls: ClassVar[bool] = True  # so that a learning rate can be found by it
+    takes_whole: ClassVar[bool] = False  # whether micro-batches are one batch to a loss that compares their examples
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Engine:
         self._penalty = penalty
         self._strategy = model.distribute_strategy
         self._replicas = self._strategy.num_replicas_in_sync
-        self._reduction = _reduction(model, accumulate)
+        self._reduction = self._reduced(accumulate)
         self._variables = list(model.trainable_variables)
         self._generators = replicas.seed_generators(model)
         place = {id(variable): index for index, variable in enumerate(self._variables)}
@@ -85,8 +88,16 @@ class Engine:
         Raises:
             ValueError: the loss cannot be accumulated.
         """
-        self._reduction, self._accumulate = _reduction(self._model, accumulate), accumulate
+        self._reduction, self._accumulate = self._reduced(accumulate), accumulate
         self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
+
+    def _reduced(self, accumulate: int) -> str:
+        if accumulate > 1 and getattr(self._model, "compares", False) and not self.takes_whole:
+            raise ValueError(
+                f"The loss of {self._model.name!r} compares all examples of a batch: in micro-batches there would be "
+                "fewer. Set accumulate=1, or take pipelines.cached_engine.CachedEngine, which sees the whole."
+            )
+        return _reduction(self._model, accumulate)
 
     def train(self, iterator: Any, *wishes: bool) -> Step:
         """Take the next batch of a distributed iterator, and a step on it; learn what other workers wish."""
@@ -122,27 +133,31 @@ class Engine:
         return tuple(self._strategy.experimental_local_results(each)[0] for each in found)
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        optimizer = self._model.optimizer
         kept = self._values_to_keep()
-        parts = _micro_batches(batch, self._accumulate)
-        shares, mass = self._shares(parts)
-        gradients: list[tf.Tensor | None] = [None] * len(self._variables)
-        whole = tf.zeros(())
-        for part, share in zip(parts, shares, strict=True):
-            with replicas.own_random_numbers(self._generators), tf.GradientTape() as tape:
-                loss = self._loss(_after(part, gradients), share, mass, training=True)
-                if self._penalty is not None:
-                    loss += self._penalty() / (self._replicas * len(parts))
-                scaled = optimizer.scale_loss(loss)
-            found = tape.gradient(scaled, self._variables, unconnected_gradients="zero")
-            gradients = [_sum(*pair) for pair in zip(gradients, found, strict=True)]
-            whole += loss
+        gradients, whole = self._gradients(_micro_batches(batch, self._accumulate))
         context = tf.distribute.get_replica_context()
         sums = context.all_reduce(SUM, [tf.concat([[whole], wishes], axis=0), *gradients])
         norms, skipped = self._apply(sums[1:])
         for variable, value in kept:
             variable.assign(tf.where(skipped, value, tf.convert_to_tensor(variable.value)))
         return sums[0][0], norms, skipped, sums[0][1:]
+
+    def _gradients(self, parts: Sequence[Batch]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Those of a replica's micro-batches together, scaled as the optimizer wants, and its part in the loss."""
+        optimizer = self._model.optimizer
+        shares, mass = self._shares(parts)
+        gradients: list[tf.Tensor] = []
+        whole = tf.zeros(())
+        for part, share in zip(parts, shares, strict=True):
+            with replicas.own_random_numbers(self._generators), tf.GradientTape() as tape:
+                loss = self._loss(after(part, gradients), share, mass, training=True)
+                if self._penalty is not None:
+                    loss += self._penalty() / (self._replicas * len(parts))
+                scaled = optimizer.scale_loss(loss)
+            found = tape.gradient(scaled, self._variables, unconnected_gradients="zero")
+            gradients = [total(*pair) for pair in zip(gradients or [None] * len(found), found, strict=True)]
+            whole += loss
+        return gradients, whole
 
     def _values_to_keep(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         """The metrics and the statistics as they are: in a step that half precision skips they are of no numbers."""
@@ -192,7 +207,7 @@ class Engine:
         if self._replicas == 1 and (self._accumulate == 1 or not training):
             outputs = self._answer(inputs, training=training)
         else:
-            outputs = _of_any(lambda some: self._answer(some, training=training), inputs)
+            outputs = of_any(lambda some: self._answer(some, training=training), inputs)
         loss = share * model.compute_loss(inputs, targets, outputs, weights, training=training)
         parts = self._replicas * (self._accumulate if training else 1)
         model._loss_tracker.update_state(loss * parts, sample_weight=mass / parts)
@@ -251,16 +266,15 @@ def _micro_batches(batch: Batch, count: int) -> list[Batch]:
     return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
 
 
-def _after(batch: Batch, gradients: Sequence[tf.Tensor | None]) -> Batch:
+def after(batch: Batch, gradients: Sequence[tf.Tensor]) -> Batch:
     """The batch once these gradients are there: so that two micro-batches never take memory at a time."""
-    known = [gradient for gradient in gradients if gradient is not None]
-    if not known:
+    if not gradients:
         return batch
-    with tf.control_dependencies(known):
+    with tf.control_dependencies(gradients):
         return tf.nest.map_structure(tf.identity, batch)
 
 
-def _of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
+def of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
     """The answers to a part of a batch, which may be no examples: oneDNN's convolutions fail on those."""
     first = tf.nest.flatten(inputs)[0]
     if first.shape[0]:
@@ -272,6 +286,7 @@ def _of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
         return tf.nest.map_structure(lambda t: t[:examples], answer(some))
 
 
-def _sum(before: tf.Tensor | None, found: Any) -> tf.Tensor:
+def total(before: tf.Tensor | None, found: Any) -> tf.Tensor:
+    """A gradient and the one of the parts before it."""
     dense = tf.convert_to_tensor(found)  # of embeddings, slices
     return dense if before is None else before + dense

@@ -37,6 +37,7 @@ def evaluate(
     if not len(data.parts[part]):
         raise ValueError(f"There are no {part} examples to score; choose another part, or another split of the data.")
     asked = objective or objectives.find(data.task, data)
+    model = asked.reader(model) if asked.reader else model
 
     def score(size: int) -> Scores:
         batches = data.evaluation_set(model, part, batch=size)
@@ -53,6 +54,8 @@ def evaluate_bundle(bundle: Bundle) -> Scores:
         ValueError: the data are no longer those that it was trained on, or it had no test part.
     """
     run = dataclasses.replace(bundle.run, task=bundle.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(bundle.path))
     data = datasets.load(run, folder=bundle.path)
     if data.classes != bundle.classes:
         raise ValueError(
@@ -61,5 +64,5 @@ def evaluate_bundle(bundle: Bundle) -> Scores:
         )
     if not len(data.parts["test"]):
         raise ValueError(f"'{bundle.path}' was trained without a test split, so there is nothing to score.")
-    objective = objectives.find(bundle.task, data, loss=run.loss, autoencoding=run.autoencoding)
+    objective = objectives.of_run(run, data)
     return evaluate(bundle.load_model(), data, objective, batch=run.batch, seed=run.seed)

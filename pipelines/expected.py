@@ -12,6 +12,8 @@ from pipelines.agreement import IN_UNITS, VALUES, Agreement, Limit, accuracy, co
 from pipelines.objectives.labelling import jaccard
 from zoo.core.family import Task
 
+_RULED_OUT = -1e8  # a logit below it is of what cannot be
+
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
@@ -55,7 +57,7 @@ class Expected:
         expected, mask = self.outputs[name], self._mask(name)
         if answers.shape != expected.shape:
             raise ValueError(f"Answers of shape {answers.shape} do not compare with Keras' of shape {expected.shape}.")
-        rows, keras_rows = _rows(answers, mask), _rows(expected, mask)
+        rows, keras_rows = _possible(_rows(answers, mask), _rows(expected, mask))
         scale = _units(keras_rows) if self.task in IN_UNITS else np.float32(1)
         found = compare(rows / scale, keras_rows / scale, labels=None, limit=limit)
         found = dataclasses.replace(found, unit=self.unit if mask is None else "tokens")
@@ -99,6 +101,15 @@ def _places(logits: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 def _rows(values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """The vectors of an output, those of padding left out: (N, ..., C) -> (rows, C)."""
     return values.reshape(-1, values.shape[-1]) if mask is None else values[mask.astype(bool)]
+
+
+def _possible(rows: np.ndarray, keras_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without what both rule out, such as codes where a text goes on: beside -1e9 nothing else would count."""
+    impossible = keras_rows < _RULED_OUT
+    if not impossible.any():
+        return rows, keras_rows
+    least = keras_rows[~impossible].min()
+    return np.where(impossible & (rows < _RULED_OUT), least, rows), np.where(impossible, least, keras_rows)
 
 
 def _units(values: np.ndarray) -> np.ndarray:

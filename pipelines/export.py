@@ -21,7 +21,7 @@ from pipelines.exportable import (
     Samples,
     check_classes,
     check_formats,
-    check_model,
+    checked_task,
     file_lengths,
     fit_labels,
     named_samples,
@@ -142,7 +142,7 @@ def export(
         ValueError: the model, the classes and the samples do not fit together.
         ExportError: a file cannot be made, needs operators that TFLite lacks, or disagrees with Keras.
     """
-    check_model(model, task)
+    task = checked_task(model, task)
     check_classes(model, task, tuple(classes))
     unit = unit_of(model)
     formats = usual_formats(model) if formats is None else formats

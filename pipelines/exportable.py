@@ -30,8 +30,22 @@ _GIVES: dict[Task, tuple[int, str]] = {  # the rank of the logits, and what they
     "masked_lm": (3, "logits (B, T, vocabulary)"),
     "causal_lm": (3, "logits (B, T, vocabulary)"),
     "seq2seq": (3, "logits (B, T, vocabulary)"),
+    "caption": (3, "logits (B, T, vocabulary)"),
+    "match": (2, "logits (B, 2)"),
+    "text_to_image": (3, "logits (B, T, vocabulary)"),
     "answer": (3, "logits (B, T, 2)"),
 }
+
+
+def checked_task(model: keras.Model, task: Task) -> Task:
+    """What a model's files are of; answers to questions about images are written, not found in a text.
+
+    Raises:
+        ValueError: as `check_model`.
+    """
+    check_model(model, task)
+    about_images = task == "answer" and {"image", "decoder_token_ids"} <= set(input_tensors(model))
+    return "seq2seq" if about_images else task
 
 
 def check_model(model: keras.Model, task: Task) -> None:
@@ -166,6 +180,10 @@ def fit_labels(
     if task == "multi_label":
         if labels.shape != (count, shape[-1]) or not np.isin(labels, (0, 1)).all():
             raise ValueError(f"The labels must be 0 and 1, {(count, shape[-1])}, got {labels.dtype} {labels.shape}.")
+        return labels
+    if task == "match":
+        if labels.shape != (count,) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"The labels must be 0 and 1, one for each of {count} texts, got {labels.shape}.")
         return labels
     if task == "answer":
         if labels.shape != (count, 2):

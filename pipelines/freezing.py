@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 
 import zoo
-from pipelines import lora
+from pipelines import lora, towers
 from pipelines.run import Phase
 
 Groups = dict[str, list[keras.layers.Layer]]
@@ -21,6 +21,8 @@ _CELLS = (keras.layers.SimpleRNNCell, keras.layers.LSTMCell, keras.layers.GRUCel
 def find_groups(model: keras.Model, given: GivenGroups | None = None) -> Groups:
     """The layer groups of a model from input to output: by its layers' names, or as given.
 
+    Two towers that meet at the output alone go through their groups side by side, see `pipelines.towers`.
+
     `given` holds lists of layers or of layer names, from input to output: [[...], [...]], or with
     names of their own: {"base": [...], "top": [...]}.
 
@@ -30,7 +32,7 @@ def find_groups(model: keras.Model, given: GivenGroups | None = None) -> Groups:
     if not model.built:
         raise ValueError(f"{model.name!r} has no weights yet. Begin it with a keras.Input(shape), which builds it.")
     if given is None:
-        groups = zoo.layer_groups(model)
+        groups = towers.together(model, zoo.layer_groups(model))
     else:
         named = given if isinstance(given, Mapping) else {f"group{i}": layers for i, layers in enumerate(given)}
         groups = {name: [_layer(model, layer) for layer in layers] for name, layers in named.items()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from reprlib import repr as short
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 
 from pipelines import beams
+from pipelines.guidance import Guidance, Guided
 from pipelines.steps import Steps, WholePasses, cached_steps, padded
 from pipelines.strategies import Beam, Chooser, Greedy, Strategy, strategy_of
 from zoo.layers.decoding import Decoder
@@ -39,6 +40,8 @@ def generate(
     tokenizer: Tokenizer | None = None,
     start: int = 0,
     inputs: Mapping[str, np.ndarray] | None = None,
+    guidance: Guidance | None = None,
+    batch: int | None = None,
     cached: bool = True,
 ) -> list[str] | list[list[int]]:
     """What the model writes after each prompt, without the prompt: texts for texts, token ids for token ids.
@@ -46,23 +49,28 @@ def generate(
     At most `new_tokens` each, up to the first of the `stop` tokens, which is not part of it; these are ids, or with a
     tokenizer also tokens. `strategy` is greedy, sample or beam, or one of Greedy, Sample and Beam with options. An
     encoder-decoder model reads the prompt, and begins what it writes with `start`. `inputs` are other things that the
-    model takes, by the names of its inputs, (N, ...) for N prompts. What a prompt gets does not depend on the other
-    prompts. `cached` off computes the same with a whole pass of the model for each token.
+    model takes, by the names of its inputs, (N, ...) for N prompts. `guidance` pushes each text away from what would
+    follow another prompt. What a prompt gets does not depend on the other prompts, nor on how many texts are written at
+    a time, which are all unless `batch` says. `cached` off computes the same with a whole pass of the model for each
+    token.
 
     Raises:
         ValueError: the model writes no text, a prompt is empty or too long, or an option is out of range.
     """
-    job = _prepare(model, prompts, new_tokens=new_tokens, stop=stop, tokenizer=tokenizer, start=start, inputs=inputs)
+    options: dict[str, Any] = {"stop": stop, "tokenizer": tokenizer, "start": start, "inputs": inputs}
+    job = _prepare(model, prompts, new_tokens=new_tokens, guidance=guidance, **options)
     chosen = strategy_of(strategy)
     if isinstance(chosen, Beam) and chosen.beams > 1:
-        steps = _steps(model, cached=cached)
-        try:
-            found = beams.search(steps, job.texts, job.given, chosen, new_tokens=new_tokens, stop=job.stop)
-        finally:
-            steps.close()
+        found = []
+        for rows in _portions(job, batch):
+            steps = _steps(model, job, rows, cached=cached)
+            try:
+                found += beams.search(steps, *job.some(rows), chosen, new_tokens=new_tokens, stop=job.stop)
+            finally:
+                steps.close()
     else:
         found = [[] for _ in job.texts]
-        for written in _write(model, job, chosen, cached=cached):
+        for written in _write(model, job, chosen, batch=batch, cached=cached):
             found[written.text].append(written.token)
     found = [text[:-1] if text and text[-1] in job.stop else text for text in found]
     if not job.are_texts or tokenizer is None:
@@ -112,6 +120,11 @@ class _Job:
     stop: frozenset[int]
     tokenizer: Tokenizer | None
     are_texts: bool
+    guidance: Guidance | None
+
+    def some(self, rows: slice) -> tuple[list[list[int]], dict[str, np.ndarray]]:
+        """What some of the texts go on from, and the model's other inputs for them."""
+        return self.texts[rows], {name: array[rows] for name, array in self.given.items()}
 
     @property
     def before(self) -> list[list[int]]:
@@ -119,33 +132,51 @@ class _Job:
         return self.prompts if self.texts is self.prompts else [[] for _ in self.texts]
 
 
-def _steps(model: keras.Model, *, cached: bool) -> Steps:
-    return cached_steps(model) if cached else WholePasses(model)
+def _steps(model: keras.Model, job: _Job, rows: slice, *, cached: bool) -> Steps:
+    steps = cached_steps(model) if cached else WholePasses(model)
+    guidance = job.guidance
+    return steps if guidance is None else Guided(steps, guidance.scale, guidance.prompts[rows])
 
 
-def _write(model: keras.Model, job: _Job, strategy: Strategy, *, cached: bool) -> Iterator[Written]:
+def _portions(job: _Job, batch: int | None) -> Iterator[slice]:
+    """Which texts are written at a time."""
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ValueError(f"batch={batch!r} must be a whole number over 0, or None for all texts at a time.")
+    size = batch or len(job.texts)
+    return (slice(start, start + size) for start in range(0, len(job.texts), size))
+
+
+def _write(
+    model: keras.Model, job: _Job, strategy: Strategy, *, batch: int | None = None, cached: bool
+) -> Iterator[Written]:
     """Token by token, stop tokens included, until all texts have stopped."""
     if isinstance(strategy, Beam):  # a single beam is a greedy search
         strategy = Greedy(repetition_penalty=strategy.repetition_penalty)
     chooser = Chooser(strategy, job.prompts)
-    texts = [list(text) for text in job.texts]
-    pieces = [_Pieces(job.tokenizer, before) for before in job.before]
+    for rows in _portions(job, batch):
+        steps = _steps(model, job, rows, cached=cached)
+        try:
+            yield from _write_some(steps, job, rows, chooser)
+        finally:
+            steps.close()
+
+
+def _write_some(steps: Steps, job: _Job, rows: slice, chooser: Chooser) -> Iterator[Written]:
+    texts, given = job.some(rows)
+    texts, first = [list(text) for text in texts], rows.start
+    pieces = [_Pieces(job.tokenizer, before) for before in job.before[rows]]
     open_ = np.ones(len(texts), bool)
-    steps = _steps(model, cached=cached)
-    try:
-        logits = steps.begin(texts, job.given)
-        for left in range(job.new_tokens - 1, -1, -1):
-            tokens = np.zeros(len(texts), "int32")
-            for row in np.flatnonzero(open_).tolist():
-                token = tokens[row] = chooser.choose(row, logits[row], texts[row])
-                texts[row].append(token)
-                open_[row] = token not in job.stop
-                yield Written(row, token, pieces[row].add(token))
-            if not left or not open_.any():
-                return
-            logits = steps.extend(tokens)
-    finally:
-        steps.close()
+    logits = steps.begin(texts, given)
+    for left in range(job.new_tokens - 1, -1, -1):
+        tokens = np.zeros(len(texts), "int32")
+        for row in np.flatnonzero(open_).tolist():
+            token = tokens[row] = chooser.choose(first + row, logits[row], texts[row])
+            texts[row].append(token)
+            open_[row] = token not in job.stop
+            yield Written(first + row, token, pieces[row].add(token))
+        if not left or not open_.any():
+            return
+        logits = steps.extend(tokens)
 
 
 class _Pieces:
@@ -173,6 +204,7 @@ def _prepare(
     tokenizer: Tokenizer | None,
     start: int,
     inputs: Mapping[str, np.ndarray] | None,
+    guidance: Guidance | None = None,
 ) -> _Job:
     decoder = cached_steps(model).decoder
     if type(new_tokens) is not int or new_tokens < 1:
@@ -192,7 +224,20 @@ def _prepare(
             f"{longest + new_tokens}. Shorten the prompt, or ask for at most {max(0, decoder.length - longest)}."
         )
     ends = frozenset(_stop(token, tokenizer, decoder) for token in stop)
-    return _Job(ids, texts, given, new_tokens, ends, tokenizer, are_texts=isinstance(prompts[0], str))
+    guide = _guide(guidance, texts, decoder)
+    return _Job(ids, texts, given, new_tokens, ends, tokenizer, isinstance(prompts[0], str), guide)
+
+
+def _guide(guidance: Guidance | None, texts: list[list[int]], decoder: Decoder) -> Guidance | None:
+    """Guidance that changes something, checked."""
+    if guidance is None or guidance.scale == 1:
+        return None
+    if decoder.encodes:
+        raise ValueError("Guidance is for models that go on with their prompt; this one reads it with an encoder.")
+    prompts = [_ids(place, prompt, None, decoder) for place, prompt in enumerate(guidance.prompts)]
+    if len(prompts) != len(texts) or any(len(one) > len(text) for one, text in zip(prompts, texts, strict=True)):
+        raise ValueError(f"Guidance takes a prompt for each of the {len(texts)} texts, of no more tokens than it has.")
+    return replace(guidance, prompts=prompts)
 
 
 def _ids(place: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None, decoder: Decoder) -> list[int]:

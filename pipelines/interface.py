@@ -18,6 +18,7 @@ IMAGE = "image"  # the input of every image model
 LATENT = "latent"  # the input of every generator
 CODES = "codes"  # that of a decoder that takes them
 PADDING = "padding_mask"
+TOKENS = "token_ids"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
 # Of all other tasks it is logits.
@@ -150,8 +151,9 @@ def outputs_of_tokens(model: keras.Model, task: Task) -> frozenset[str]:
 
 
 def sequence_of(inputs: Inputs) -> Any:
-    """The input that is answered for: the decoder's first one where there is a decoder, else the first of all."""
-    return next((values for name, values in inputs.items() if name.startswith("decoder_")), next(iter(inputs.values())))
+    """The input that is answered for: the decoder's first one where there is a decoder, else tokens, else the first."""
+    first = next(iter(inputs.values()))
+    return next((values for name, values in inputs.items() if name.startswith("decoder_")), inputs.get(TOKENS, first))
 
 
 def mask_of(inputs: Inputs) -> np.ndarray | None:

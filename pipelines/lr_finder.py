@@ -84,6 +84,7 @@ def find_learning_rate(
     phase: Phase | None = None,
     optimization: Optimization = USUAL,
     accumulate: int = 1,
+    engine: type[Engine] = Engine,
     start: float = 1e-7,
     end: float = 10.0,
     steps: int = 100,
@@ -117,7 +118,7 @@ def find_learning_rate(
         groups_of_copy = _groups_of_copy(find_groups(model, groups), model, copy)
         with Freezer(copy, groups_of_copy) as freezer:
             freezer.apply(phase)
-            sweep = _Sweep(copy, groups_of_copy, phase, optimization, loss or CrossEntropy(), accumulate)
+            sweep = _Sweep(copy, groups_of_copy, phase, optimization, loss or CrossEntropy(), accumulate, engine)
             losses = sweep.run(feed(train), rates)
     return found(rates[: len(losses)], losses, steps=steps)
 
@@ -196,6 +197,7 @@ class _Sweep:
         optimization: Optimization,
         loss: keras.losses.Loss | str,
         accumulate: int,
+        engine: type[Engine],
     ):
         self._model, self._rate = model, tf.Variable(0.0, trainable=False)
         shares = optimizer.group_rates(groups, phase)
@@ -205,7 +207,7 @@ class _Sweep:
             if variables:
                 optimizer_of(built, variables[0]).learning_rate = partial(self._share_of_rate, shares[name])
         model.compile(built, loss=loss)
-        self._engine = Engine(model, learning, accumulate=accumulate, clip=Clip.of(optimization))
+        self._engine = engine(model, learning, accumulate=accumulate, clip=Clip.of(optimization))
 
     def _share_of_rate(self, share: float) -> tf.Tensor:
         return share * self._rate

@@ -95,8 +95,13 @@ def associated_files(interface: Interface) -> dict[str, str]:
     if interface.classes:
         files[LABELS] = "".join(f"{label}\n" for label in interface.classes)
     if interface.pixels:
-        files[PIXELS] = json.dumps({**dataclasses.asdict(interface.pixels), "size": interface.pixels.shape}) + "\n"
+        files[PIXELS] = pixels_text(interface.pixels)
     return files
+
+
+def pixels_text(pixels: Pixels) -> str:
+    """The text of pixels.json, which `read_pixels` reads."""
+    return json.dumps({**dataclasses.asdict(pixels), "size": pixels.shape}) + "\n"
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ class AdversarialEngine(Engine):
         ValueError: batches are to be divided, which a game of two does not do.
     """
 
+    loss_falls = False
+
     def __init__(
         self,
         model: Opponents,

@@ -124,7 +124,8 @@ def about(run: Run, data: Dataset, learner: keras.Model, resumed: Checkpoint | N
     found = summary(data) | teacher.identity(learner)
     known = found if resumed is None else resumed.state["data"]
     if known != found:
-        what = "teacher has" if known.get("teacher") != found.get("teacher") else "data have"
+        other = next((name for name in ("teacher", "codebook") if known.get(name) != found.get(name)), None)
+        what = f"{other} has" if other else "data have"
         raise ValueError(f"The {what} changed since the run in '{run.out}' began. Begin it anew: zoo fit --run.")
     return found
 
@@ -154,6 +155,7 @@ def conclude(fitted: Fitted) -> Bundle:
         test = len(data.parts["test"]) > 0
         if fitted.objective.draw is not None:
             fitted.objective.draw(kept, run.out, "final")
+        files = fitted.objective.keep(run.out) if fitted.objective.keep else ()
         scores = evaluate.evaluate(kept, data, fitted.objective, batch=run.batch, seed=run.seed) if test else None
         return bundle.save(
             kept,
@@ -163,6 +165,7 @@ def conclude(fitted: Fitted) -> Bundle:
             history=fitted.history,
             scores=scores,
             devices=fitted.devices,
+            files=files,
             teacher=teacher.report(learner, run, data, fitted.objective),
         )
 

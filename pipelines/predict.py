@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.core.family import Pixels, Task
+from pipelines.image_files import check_there, named, read_images
+from zoo.core.family import Task
 
 
 class Predictor(ABC):
@@ -96,11 +97,7 @@ class ImagePredictor(Predictor):
         return [[(name, share) for name, share in row if share >= threshold] for row in ranked]
 
     def _answers(self, inputs: Sequence[Any]) -> np.ndarray:
-        paths = [Path(path) for path in inputs]
-        absent = [str(path) for path in paths if not path.is_file()]
-        if absent:
-            raise FileNotFoundError(f"There is no image at {', '.join(map(repr, absent))}.")
-        return self.answer(paths)
+        return self.answer(check_there(inputs))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -128,13 +125,22 @@ def _open_bundle(path: Path) -> Predictor:
         from pipelines.predict_text import open_bundle
 
         return open_bundle(loaded, loaded.run.data)
+    if loaded.task == "contrast":
+        raise ValueError(
+            f"'{path}' compares images with texts. Tell it classes in words: zoo predict {path} image.jpg "
+            '--zero-shot "a photo of a {}" --class cat --class dog; or look for images: zoo search.'
+        )
+    if loaded.task == "caption":
+        raise ValueError(f"'{path}' writes captions: zoo caption {path} image.jpg.")
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
+    if loaded.task == "generate":
+        raise ValueError(f"'{path}' makes images, and says nothing of any: zoo sample '{path}' shows them.")
     model = loaded.load_model()
     pixels, shares = pixels_of(model), _shares(loaded.task)
 
     def answer(paths: Sequence[Path]) -> np.ndarray:
-        return shares(np.asarray(model.predict(read(paths, pixels), verbose=0), "float32"))
+        return shares(np.asarray(model.predict(read_images(paths, pixels), verbose=0), "float32"))
 
     return ImagePredictor(loaded.classes, answer, loaded.task, tuple(loaded.info.get("targets", ())))
 
@@ -163,7 +169,7 @@ def _open_saved_model(path: Path) -> Predictor:
             answers = call("serve_jpeg", np.array([Path(path).read_bytes()], dtype=object))
             return answers["values" if task == "regress" else "scores"]
 
-        return np.concatenate([_named(path, one) for path in paths])
+        return np.concatenate([named(path, one) for path in paths])
 
     return ImagePredictor(classes, answer, task, targets)
 
@@ -174,7 +180,7 @@ def _open_tflite(path: Path) -> Predictor:
 
     pixels, (task, classes, targets) = metadata.read_pixels(path), _described(path)
     shares = _shares(task)
-    return ImagePredictor(classes, lambda paths: shares(predict_file(path, read(paths, pixels))), task, targets)
+    return ImagePredictor(classes, lambda paths: shares(predict_file(path, read_images(paths, pixels))), task, targets)
 
 
 def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
@@ -188,23 +194,3 @@ def _described(path: Path) -> tuple[Task, tuple[str, ...], tuple[str, ...]]:
     if task == "regress":
         return task, (), metadata.read_targets(path)
     return task, metadata.read_labels(path), ()
-
-
-def read(paths: Sequence[Path], pixels: Pixels) -> np.ndarray:
-    """Image files as the model takes them: (N, h, w, 3) float32, 0..255."""
-    from pipelines import decoding
-
-    def seen(path: Path) -> np.ndarray:
-        return decoding.seen(decoding.decode(Path(path).read_bytes()), pixels).numpy()
-
-    return np.stack([_named(path, seen) for path in paths])
-
-
-def _named(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """What `read` makes of an image; one that TensorFlow cannot decode is named."""
-    import tensorflow as tf
-
-    try:
-        return read(path)
-    except tf.errors.InvalidArgumentError:
-        raise ValueError(f"'{path}' cannot be decoded. It may be cut off, or no image at all.") from None

@@ -19,7 +19,7 @@ from pipelines.agreement import Agreement, Format, Limit
 from pipelines.expected import Expected
 from pipelines.exported import TFLiteFile, run_tflite
 from pipelines.exported_steps import ENCODER, STEP, Writer
-from pipelines.interface import Interface, call, fit_length, mask_of, predict
+from pipelines.interface import Interface, call, fit_length, input_tensors, mask_of, predict
 from pipelines.latency import median_milliseconds
 from pipelines.tflite import part_name
 from pipelines.writers import parts
@@ -135,7 +135,8 @@ class WritingProof:
         written = {f"{self._prefix}token_ids": ids, f"{self._prefix}padding_mask": mask}
         others = {name: values[self.rows] for name, values in self.samples.items() if name not in written}
         inputs = {**others, **self.given, **written}
-        return self._run(**{name: tf.constant(values, "int32") for name, values in inputs.items()}).numpy()
+        kinds = input_tensors(self.model)
+        return self._run(**{name: tf.constant(values, kinds[name].dtype) for name, values in inputs.items()}).numpy()
 
     @cached_property
     def _run(self) -> Callable:

@@ -99,13 +99,13 @@ def _folder_parts(path: Path, labelled: bool) -> dict[str, Callable[[], Labelled
 
 def _class_folder(path: Path, labelled: bool) -> Labelled:
     folders = _visible_folders(path)
-    if not folders and not labelled and (alone := _image_files(path)):
+    if not folders and not labelled and (alone := image_files(path)):
         return _from_files(path, alone, [""] * len(alone), classes=())
     if not folders and not labelled:
         raise ValueError(f"{str(path)!r} holds no images ({' '.join(EXTENSIONS)}).")
     if not folders:
         raise ValueError(f"{str(path)!r} has no sub-folders. Make one for each class and put its images in it.")
-    files = {folder.name: _image_files(folder) for folder in folders}
+    files = {folder.name: image_files(folder) for folder in folders}
     empty = [name for name, found in files.items() if not found]
     if empty:
         raise ValueError(
@@ -120,7 +120,8 @@ def _visible_folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The images below a folder, in order, but for hidden ones."""
     return sorted(
         file
         for file in folder.rglob("*")

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines import grids, latents
 from pipelines.autoencoder import answers, decoder_of, encoder_of, kind_of
-from pipelines.predict import read
+from pipelines.image_files import read_images
 from pipelines.sample import Request, Sampled
 from zoo.layers.pixels import pixels_of
 
@@ -77,7 +77,7 @@ def _opened(
     model = found.load_model()
     if missing := [str(file) for file in files if not Path(file).is_file()]:
         raise FileNotFoundError(f"There is no image '{missing[0]}'.")
-    inputs = {"image": read([Path(file) for file in files], pixels_of(model))}
+    inputs = {"image": read_images([Path(file) for file in files], pixels_of(model))}
     if latents.takes_labels(model):
         known = ", ".join(found.classes)
         if label not in found.classes:

@@ -13,14 +13,15 @@ from typing import Any, Literal, TypeVar
 from pipelines import tasks
 from pipelines.adversary import Adversary
 from pipelines.autoencoding import Autoencoding
-from pipelines.data import AnyData, Augmentation, Images, Series, Tables, Texts, ValueLoss, check_choice
+from pipelines.data import AnyData, Augmentation, Images, Pairs, Series, Tables, Texts, ValueLoss, check_choice
 from pipelines.distillation import Distillation
+from pipelines.drawing import Drawing
 from pipelines.optimization import USUAL, Optimization
 from zoo.core.family import Task
 
 __all__ = [
-    "Adversary", "AnyData", "Augmentation", "Autoencoding", "Distillation", "Hardware", "Images", "Optimization",
-    "Phase", "Run", "Series", "Tables", "Texts",
+    "Adversary", "AnyData", "Augmentation", "Autoencoding", "Distillation", "Drawing", "Hardware", "Images",
+    "Optimization", "Pairs", "Phase", "Run", "Series", "Tables", "Texts",
 ]  # fmt: skip
 
 Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
@@ -29,6 +30,9 @@ ClassLoss = Literal["cross_entropy", "binary_cross_entropy", "focal"]
 Loss = Literal[ValueLoss, ClassLoss]
 ClassWeights = Literal["balanced"] | Mapping[str, float]
 FOCUS = 2.0  # of the focal loss, as in its paper
+_OF_TASKS: Mapping[str, type] = {
+    "distillation": Distillation, "autoencoding": Autoencoding, "adversary": Adversary, "drawing": Drawing,
+}  # fmt: skip
 T = TypeVar("T")
 
 
@@ -132,6 +136,7 @@ class Run:
     distillation: Distillation | None = None  # who teaches the model, if anyone does
     autoencoding: Autoencoding | None = None  # of task="reconstruct"; as usual for the model if not given
     adversary: Adversary | None = None  # what a GAN's generator plays against; what is usual for it if not given
+    drawing: Drawing | None = None  # whose codes the model writes, with task="text_to_image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -204,18 +209,15 @@ class Run:
         values["phases"] = tuple(_from_dict(Phase, phase) for phase in values.get("phases", ()))
         values["hardware"] = _from_dict(Hardware, values.get("hardware", {}))
         values["optimization"] = _from_dict(Optimization, values.get("optimization", {}))
-        if values.get("distillation") is not None:
-            values["distillation"] = _from_dict(Distillation, values["distillation"])
-        if values.get("autoencoding") is not None:
-            values["autoencoding"] = _from_dict(Autoencoding, values["autoencoding"])
-        if values.get("adversary") is not None:
-            values["adversary"] = _from_dict(Adversary, values["adversary"])
+        for name, kind in _OF_TASKS.items():
+            if values.get(name) is not None:
+                values[name] = _from_dict(kind, values[name])
         return _from_dict(cls, values)
 
 
 def _data_from_dict(values: Mapping[str, Any]) -> AnyData:
     """Images where it does not say: the runs of old."""
-    kinds: dict[str, type[AnyData]] = {kind.__name__: kind for kind in (Images, Texts, Tables, Series)}
+    kinds: dict[str, type[AnyData]] = {kind.__name__: kind for kind in (Images, Texts, Tables, Series, Pairs)}
     name = values.get("kind", "Images")
     if name not in kinds:
         raise ValueError(f"A run's data are of an unknown kind {name!r}. Known: {', '.join(kinds)}.")

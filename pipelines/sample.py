@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +24,21 @@ class Request:
     """What is to be made. What is None was not asked for; a sampler refuses what it knows nothing of.
 
     `label` names the class of all images; `truncation` is the largest latent number: rarer ones are drawn again.
+    `text` is what they are to show. Their codes are drawn with a `temperature`, of the `top_k` or `top_p` most probable
+    ones, with a `guidance` over 1 closer to the text; `rank_by` is a model that compares images with texts, by which
+    those that fit best come first.
     """
 
     count: int = 16
     seed: int = 0
     label: str | None = None
     truncation: float | None = None
+    text: str | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance: float | None = None
+    rank_by: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.count) is not int or not 1 <= self.count <= MOST:
@@ -38,6 +47,8 @@ class Request:
             raise ValueError(f"seed={self.seed!r} must be a whole number from 0 on, under 2**32.")
         if self.truncation is not None and not 0 < self.truncation < float("inf"):
             raise ValueError(f"truncation={self.truncation!r} must be over 0; 0.5 to 2 are usual.")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature!r} must be over 0; 0.5 to 1 are usual.")
 
     def refuse(self, task: Task, *, known: Sequence[str]) -> None:
         """Refuse what is asked for besides the count, the seed and what is `known`.
@@ -70,17 +81,11 @@ class Sampled:
 Sampler = Callable[["Bundle", Request], Sampled]
 
 
-def sample(
-    bundle: Bundle | str | Path,
-    *,
-    count: int = 16,
-    seed: int = 0,
-    label: str | None = None,
-    truncation: float | None = None,
-) -> Sampled:
+def sample(bundle: Bundle | str | Path, text: str | None = None, **asked: Any) -> Sampled:
     """Images made by the model of a bundle, which is given itself or as its folder: `zoo sample` in Python.
 
-    The same seed gives the same images; those of a smaller count are the first of a larger one, but for labels.
+    What else can be asked for are the fields of Request: count, seed, ... The same seed gives the same images; those
+    of a smaller count are the first of a larger one, but for labels and where a judge ranks them.
 
     Raises:
         FileNotFoundError: there is no bundle.
@@ -88,7 +93,7 @@ def sample(
     """
     from pipelines.bundle import load
 
-    request = Request(count=count, seed=seed, label=label, truncation=truncation)
+    request = Request(text=text, **asked)
     found = load(bundle) if isinstance(bundle, str | Path) else bundle
     samplers = _samplers()
     if found.task not in samplers:
@@ -101,6 +106,6 @@ def sample(
 
 def _samplers() -> Mapping[Task, Sampler]:
     """What makes the images of each task."""
-    from pipelines import latents, reconstruction
+    from pipelines import drawn, latents, reconstruction
 
-    return {"generate": latents.sampled, "reconstruct": reconstruction.sampled}
+    return {"generate": latents.sampled, "reconstruct": reconstruction.sampled, "text_to_image": drawn.sampled}

@@ -17,6 +17,7 @@ from pipelines.bundle import Bundle
 from pipelines.data import Images, Series, Tables, Texts
 from pipelines.datasets import Dataset, Part, ValueDataset
 from pipelines.distillation import TEMPERATURE, Distillation
+from pipelines.drawer import Drawer
 from pipelines.objectives import Objective
 from pipelines.recovery import in_smaller_batches
 from pipelines.run import Run
@@ -59,6 +60,8 @@ def learner(model: keras.Model, run: Run, data: Dataset) -> keras.Model:
 
 def identity(model: keras.Model) -> dict[str, str]:
     """What the teacher of a model in training is known by, for its checkpoints; nothing where there is none."""
+    if isinstance(model, Drawer):
+        return model.identity()
     if not isinstance(model, Taught):
         return {}
     digest = hashlib.sha256()

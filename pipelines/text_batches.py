@@ -38,7 +38,7 @@ def training_batches(
         rows = tf.reshape(tf.gather(kept, tf.gather(order, rank)), (steps, size))
         return tf.random.experimental.stateless_shuffle(rows, seed=keys[1])
 
-    gather = _gatherer(examples, task, inputs, padding=padding, length=length)
+    gather = gatherer(examples, task, inputs, padding=padding, length=length)
     return gathered(plan, gather, steps=steps, seed=seed)
 
 
@@ -46,7 +46,7 @@ def evaluation_batches(
     examples: Examples, task: Task, inputs: Collection[str], *, batch: int, padding: int, length: int
 ) -> tf.data.Dataset:
     """All examples in their order; the last batch may be smaller."""
-    gather = _gatherer(examples, task, inputs, padding=padding, length=length)
+    gather = gatherer(examples, task, inputs, padding=padding, length=length)
     rows = tf.data.Dataset.range(len(examples)).batch(batch)
     return finished(rows.map(as_written(gather), num_parallel_calls=tf.data.AUTOTUNE))
 
@@ -57,7 +57,7 @@ def boundaries(length: int) -> np.ndarray:
     return np.array([*(step for step in steps if step < length), length], np.int64)
 
 
-def _gatherer(
+def gatherer(
     examples: Examples, task: Task, inputs: Collection[str], *, padding: int, length: int
 ) -> Callable[[tf.Tensor], object]:
     """The function (B,) indexes -> a batch in the form of pipelines.datasets."""

@@ -33,12 +33,12 @@ class Described:
     @property
     def vocabulary(self) -> int | None:
         """Its tokens."""
-        return getattr(self.config, "vocabulary", None)
+        return getattr(self.config, "vocabulary", getattr(self.config, "words", None))
 
     @property
     def limit(self) -> int | None:
         """The longest text it takes, in tokens; None where there is no limit."""
-        return getattr(self.config, "length", None)
+        return getattr(self.config, "text_length", getattr(self.config, "length", None))
 
     def task(self, asked: Task | None, *, labelled: bool) -> Task:
         """What texts are for: as asked, else what the model does first with texts with labels or without.
@@ -102,7 +102,8 @@ def _with_tokens(described: Described) -> Described:
 
 def limit_of(model: keras.Model) -> int | None:
     """The longest text that a model takes, in tokens, by its tables of positions; None where it has none."""
-    return min((layer.length for layer in model.layers if isinstance(layer, LearnedPositions)), default=None)
+    tables = (layer for layer in model.layers if isinstance(layer, LearnedPositions))
+    return min((layer.length for layer in tables if not layer.name.startswith("image.")), default=None)
 
 
 def vocabulary_of(model: keras.Model) -> int | None:

@@ -43,7 +43,7 @@ def load(texts: Texts, *, task: Task | None, model: str, weights: str | None, se
     if texts.length and described.folder and described.limit and texts.length > described.limit:
         raise ValueError(f"Texts(length={texts.length}): {model!r} with these weights takes {described.limit} tokens.")
     parts = text_sources.load(texts, task=task, seed=seed)
-    tokenizer = _tokenizer(texts, described, parts, task)
+    tokenizer = tokenizer_for(texts, described, parts, task)
     tokenizers.check_specials(tokenizer, task)
     if described.folder is not None:
         tokenizers.check_fit(tokenizer, described.vocabulary, model=model, published=True)
@@ -166,7 +166,7 @@ class TextData:
             logger.warning("%s: %d answers were cut off; those are not trained on.", part, count - len(found.kept))
 
 
-def _tokenizer(texts: Texts, described: Described, parts: TextParts, task: Task) -> Tokenizer:
+def tokenizer_for(texts: Texts, described: Described, parts: TextParts, task: Task) -> Tokenizer:
     """The one that is asked for, the one beside the weights, or one that is trained on the training split."""
     if texts.tokenizer is not None and texts.tokenizer not in _TRAINED:
         return tokenizers.open_tokenizer(texts.tokenizer)
@@ -174,7 +174,7 @@ def _tokenizer(texts: Texts, described: Described, parts: TextParts, task: Task)
         return _train(texts, parts, task)
     if texts.tokenizer is not None:
         raise ValueError(
-            f"Texts(tokenizer={texts.tokenizer!r}): weights go with the tokenizer they were trained with. "
+            f"tokenizer={texts.tokenizer!r}: weights go with the tokenizer they were trained with. "
             "Leave it out, or train without weights."
         )
     found = tokenizers.in_folder(described.folder)

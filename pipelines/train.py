@@ -27,7 +27,6 @@ from pipelines import (
 )
 from pipelines.bundle import Bundle
 from pipelines.checkpoints import Checkpoint, Checkpoints
-from pipelines.codebook_engine import CodebookEngine
 from pipelines.creation import create
 from pipelines.datasets import Dataset
 from pipelines.engine import Engine
@@ -159,7 +158,7 @@ def _carried_out(
     objective = objectives.of_run(run, data)
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = create(run, data)
+        model = create(run, data, objective.options)
         learner = trained(model, run, data, objective)
     check_phases(find_groups(learner), run.phases)
     training = data.training_set(learner, batch=batch, seed=run.seed)
@@ -210,13 +209,14 @@ def _find_rate(run: Run, data: Dataset) -> Found:
     outcome.agree(run, data)
     hardware.seed(run.hardware, run.seed)
     objective = objectives.of_run(run, data)
-    if objective.engine not in (None, CodebookEngine):
+    engine = objective.engine or Engine
+    if not engine.loss_falls:
         raise ValueError(
             f"No learning rate can be found for task={run.task!r}, which has no loss that falls; give one."
         )
     with hardware.scope(run.hardware) as strategy:
         batch = _fitting_batch(run, len(data.parts["train"]), devices=strategy.num_replicas_in_sync)
-        model = trained(create(run, data), run, data, objective)
+        model = trained(create(run, data, objective.options), run, data, objective)
     training = data.training_set(model, batch=batch, seed=run.seed)
 
     def sweep(accumulate: int) -> Found:  # on a copy of the model, which takes more memory than a run
@@ -227,6 +227,7 @@ def _find_rate(run: Run, data: Dataset) -> Found:
             phase=run.phases[0],
             optimization=run.optimization,
             accumulate=accumulate,
+            engine=engine,
         )
 
     return in_more_parts(sweep, run.hardware.accumulate, examples=batch // strategy.num_replicas_in_sync)

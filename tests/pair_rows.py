@@ -20,6 +20,8 @@ def _clip(variant: str, parameters: int, *packs: str) -> Row:
     return Row(variant, parameters, _CLIP, {pack: _PACK for pack in packs})
 
 
+_QUESTIONS = {"width": 64, "depth": 2, "heads": 4, "mlp_width": 80, "patch": 16, "projection": 40}
+_QUESTIONS |= {"text_width": 64, "text_depth": 2, "text_heads": 4, "text_mlp_width": 96}
 _BLIP = {**_TOWER, **_TEXT, "text_width": 16, "text_heads": 2, "projection": 10, "size": (16, 32)}
 
 PAIRS = (
@@ -33,6 +35,11 @@ PAIRS = (
     _clip("clip_vit_huge14_laion", 986_109_441),
     _clip("clip_vit_giant14_laion", 1_366_678_273),
     _clip("clip_vit_gigantic14_laion", 2_539_567_105),
-    Row("blip_base", 223_971_644, _BLIP, {"hf_blip_caption": _PACK, "hf_blip_itm": _PACK}),
+    Row(
+        "blip_base",
+        223_971_644,
+        _BLIP,
+        {"hf_blip_caption": _PACK, "hf_blip_itm": _PACK, "extra_hf_blip_vqa": _QUESTIONS},
+    ),
     Row("blip_large", 446_290_492, _BLIP),
 )

@@ -49,7 +49,7 @@ class Config:
     epsilon: float = 1e-5  # of the layer norms
     text_epsilon: float = 1e-12
     dropout: float = 0.0  # in the text transformers
-    pixels: Pixels = hub_pairs.pixels(384)
+    pixels: Pixels = hub_pairs.pixels(384, resize="squash")
 
 
 def build(config: Config, *, task: Task, classes: int, name: str) -> keras.Model:

@@ -126,12 +126,13 @@ def _numbers(config: Mapping[str, Any], key: str, high: int, *, default: tuple[i
 
 
 def _transformers_pixels(config: Mapping[str, Any]) -> Pixels:
-    """Images below 384 pixels are the centre of larger ones there."""
+    """Images below 384 pixels are the centre of larger ones there, others are squashed."""
     processor = config.get("preprocessor") or {}
     size = processor.get("size", config.get("image_size", 224))
     pixels = hub.transformers_pixels(config, hub.sides(size, "size"))
     crop = hub.number(processor, "crop_pct", 0.01, 1.0, default=224 / 256)
-    return replace(pixels, crop=crop if min(pixels.shape) < 384 else 1.0)
+    cut = min(pixels.shape) < 384
+    return replace(pixels, crop=crop if cut else 1.0, resize="cover" if cut else "squash")
 
 
 Names = tuple[str, ...]

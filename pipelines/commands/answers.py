@@ -67,8 +67,12 @@ def _print_images(predictor: ImagePredictor, inputs: Sequence[str], *, top: int,
 
 
 def _print_best(predictor: Predictor, kind: str, inputs: Sequence, shown: Sequence[str], *, top: int) -> None:
-    places = [f"{place}." for place in range(1, min(top, len(predictor.classes)) + 1)]
-    best = predictor.best(inputs, top=top)
+    print_ranked(kind, shown, predictor.best(inputs, top=top))
+
+
+def print_ranked(kind: str, shown: Sequence[str], best: Sequence[Sequence[tuple[str, float]]]) -> None:
+    """The most probable classes of each input, best first."""
+    places = [f"{place}." for place in range(1, max(map(len, best), default=0) + 1)]
     _print(kind, shown, places, [[f"{name} {probability:.1%}" for name, probability in row] for row in best])
 
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.data import AnyData, Images, Series, Tables, Texts
+from pipelines.data import AnyData, Images, Pairs, Series, Tables, Texts
 
-KINDS: Mapping[str, type[AnyData]] = {"images": Images, "texts": Texts, "tables": Tables, "series": Series}
+KINDS: Mapping[str, type[AnyData]] = {
+    "images": Images, "texts": Texts, "tables": Tables, "series": Series, "pairs": Pairs,
+}  # fmt: skip
 
 _OPTION = {"columns": "column", "class_columns": "class-column"}  # where it is not the field's own name
 
@@ -28,6 +30,9 @@ TextSource = Annotated[
 ]
 TableSource = Annotated[str | None, _option("A CSV file with a header, or one of iris, wine, breast_cancer, diabetes.")]
 SeriesSource = Annotated[str | None, _option("A CSV file with a header and a row a time step, in order.")]
+PairSource = Annotated[
+    str | None, _option("Images with captions: a CSV, TSV or JSONL file of image,caption, or a folder with one.")
+]
 Validation = Annotated[str | None, _option("A source of its own for validation; else a part is split off.")]
 Test = Annotated[str | None, _option("A source of its own for the test; else a part is split off.")]
 DataDir = Annotated[str | None, _option("Where tfds data sets lie, or the files of fashion_mnist.")]
@@ -56,7 +61,16 @@ ClassColumn = Annotated[
 ]
 SkipCorrupt = Annotated[bool, _option("Leave out files that cannot be read.", "--skip-corrupt", kind="images")]
 
-TextColumn = Annotated[str | None, _option("The column of texts; text if not given.", kind="texts")]
+ImageColumn = Annotated[
+    str | None, _option("The column of image files; image, or file_name, if not given.", kind="pairs")
+]
+TextColumn = Annotated[
+    str | None, _option("The column of texts; text if not given, of pairs caption.", kind="texts or --pairs")
+]
+Prompt = Annotated[
+    str | None,
+    _option("How every caption begins, such as 'a photo of'; a model is not asked to write it.", kind="pairs"),
+]
 SecondColumn = Annotated[str | None, _option("A second text beside the first: a pair, a question.", kind="texts")]
 LabelColumn = Annotated[str | None, _option("The column of what to learn; label if not given.", kind="texts")]
 Length = Annotated[int | None, _option("Tokens after which a text is cut; at most the model's own.", kind="texts")]
@@ -97,7 +111,7 @@ def data(given: Mapping[str, Any], *, command: str = "fit") -> AnyData:
     if len(chosen) != 1:
         got = f"; got {_named(chosen)}" if chosen else ""
         raise ValueError(
-            f"zoo {command} needs a model and --images, --texts, --tables or --series, one of them"
+            f"zoo {command} needs a model and --images, --texts, --tables, --series or --pairs, one of them"
             f"{got}: zoo {command} mobilenet_v2 --images FOLDER."
         )
     ((kind, source),) = chosen.items()

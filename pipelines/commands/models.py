@@ -168,7 +168,8 @@ def _whole_input(entry: Entry) -> str:
     """What a model takes, and how it is made ready."""
     if entry.size is not None:
         height, width = entry.size
-        reading = f"{entry.interpolation}, {entry.crop:g} of the resized image"
+        squashed = " without its proportions" if entry.resize == "squash" else ""
+        reading = f"{entry.interpolation}, {entry.crop:g} of the resized image{squashed}"
         image = f"{height} x {width} pixels, RGB 0..255, {reading}"
         return f"{image}; up to {entry.length:,} tokens" if entry.length else image
     if entry.takes == "latents":

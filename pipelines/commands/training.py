@@ -1,4 +1,4 @@
-"""`zoo fit`, `evaluate`, `predict` and `export`: from data to a model, its scores and its files."""
+"""`zoo fit`, `evaluate` and `export`: from data to a model, its scores and its files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipelines import cluster
 from pipelines.commands import adversary_options as gan
 from pipelines.commands import autoencoding_options as autoencoder
 from pipelines.commands import data_options as options
+from pipelines.commands import drawing_options as drawing
 from pipelines.commands import training_options as training
 from pipelines.commands.terminal import fail, import_tensorflow, out
 from pipelines.commands.usual import phases_of, usual_recipe, usual_weights
@@ -37,6 +38,7 @@ def fit(
     texts: options.TextSource = None,
     tables: options.TableSource = None,
     series: options.SeriesSource = None,
+    pairs: options.PairSource = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the result.")] = Path("runs/latest"),
     task: Annotated[
         str | None, typer.Option(help="classify, multi_label, regress, tag, answer, ...; what the data ask for else.")
@@ -85,6 +87,8 @@ def fit(
     skip_corrupt: options.SkipCorrupt = False,
     label_delim: options.LabelDelim = None,
     class_columns: options.ClassColumn = None,
+    image_column: options.ImageColumn = None,
+    prompt: options.Prompt = None,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
     label_column: options.LabelColumn = None,
@@ -136,6 +140,9 @@ def fit(
     code_temperature: autoencoder.CodeTemperature = None,
     bound_samples: autoencoder.BoundSamples = None,
     config: training.Config = None,
+    codes_from: drawing.CodesFrom = None,
+    image_weight: drawing.ImageWeight = None,
+    caption_dropout: drawing.CaptionDropout = None,
     dropout: training.Dropout = None,
     stochastic_depth: training.StochasticDepth = None,
     workers: training.Workers = None,
@@ -143,7 +150,7 @@ def fit(
     deterministic: training.Deterministic = True,
     cache: training.Cache = None,
 ) -> None:
-    """Fine-tune a model on your images, texts, tables or series; evaluate it on a held-out part."""
+    """Fine-tune a model on your images, texts, tables, series or captions; evaluate it on a held-out part."""
     training.join(workers, index)
     if run_file is not None:
         return _train(_again(run_file, output), overwrite=overwrite)
@@ -155,7 +162,8 @@ def fit(
     recipe = recipe or usual_recipe(model, task)
     recipe = training.recipe(recipe, pretrained=bool(weights or "/" in model), taught=teacher is not None)
     phases = phases_of(recipe, epochs, learning_rate, warmup)
-    run = Run(model, data, phases, output, weights=weights, **training.run_options(given, model))
+    made = {**training.run_options(given, model), "drawing": drawing.drawing(given)}
+    run = Run(model, data, phases, output, weights=weights, **made)
     if not find_rate:
         return _train(run, overwrite=overwrite)
     if learning_rate is not None:
@@ -180,28 +188,6 @@ def evaluate(
 
         return _print_scores(judged(loaded, judge), loaded.run.data.unit)
     _print_scores(evaluate_bundle(loaded), loaded.run.data.unit)
-
-
-def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A folder made by zoo fit, or one of its files (.tflite, saved_model).")
-    ],
-    inputs: Annotated[list[str], typer.Argument(help="Image files, or texts in quotes.", metavar="INPUT...")],
-    second: Annotated[
-        list[str] | None, typer.Option(help="The second text, or the question, to each text; once for each.")
-    ] = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 3,
-    threshold: Annotated[
-        float | None, typer.Option(help="Of several labels an image, show those as probable; 0.5 if not given.")
-    ] = None,
-    cut: Annotated[bool, typer.Option("--cut", help="Cut texts that are too long, as in training.")] = False,
-) -> None:
-    """Name what is in images or texts, or predict numbers of images, with a bundle, a SavedModel or a .tflite file."""
-    import_tensorflow()
-    from pipelines.commands.answers import print_answers
-    from pipelines.predict import Predictor
-
-    print_answers(Predictor.open(model), inputs, second, top=top, cut=cut, threshold=threshold)
 
 
 def export(

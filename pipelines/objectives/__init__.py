@@ -11,10 +11,14 @@ from typing import Any
 from pipelines.autoencoding import Autoencoding
 from pipelines.data import ValueLoss
 from pipelines.datasets import Dataset, SeriesDataset, TextDataset, ValueDataset
+from pipelines.drawing import Drawing
 from pipelines.objectives.answering import AnswerScores, answer
+from pipelines.objectives.captioning import CaptionScores, caption
 from pipelines.objectives.class_weights import class_weights as weights_of_classes
 from pipelines.objectives.class_weights import positive_weights as weights_of_holding
 from pipelines.objectives.classification import ClassificationScores, classify
+from pipelines.objectives.contrast import contrast
+from pipelines.objectives.drawing import DrawingScores, text_to_image
 from pipelines.objectives.forecasting import ForecastScores, forecast
 from pipelines.objectives.generation import GenerationScores, generate
 from pipelines.objectives.labelling import MultiLabelScores, multi_label
@@ -23,8 +27,10 @@ from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
 from pipelines.objectives.objective import Objective
 from pipelines.objectives.reconstruction import AutoencodingScores, reconstruct
 from pipelines.objectives.regression import RegressionScores, regress
+from pipelines.objectives.retrieval import RetrievalScores
 from pipelines.objectives.scores import Scores
 from pipelines.objectives.tagging import TaggingScores, tag
+from pipelines.pairs import PairData
 from pipelines.run import FOCUS, ClassLoss, ClassWeights, Loss, Run
 from zoo.core.family import Task
 
@@ -35,7 +41,7 @@ _VALUES = {"regress": (regress, ValueDataset), "forecast": (forecast, SeriesData
 _TEXT = {"masked_lm": masked_lm, "causal_lm": causal_lm, "seq2seq": seq2seq, "answer": answer}
 _SCORES: tuple[type[Scores], ...] = (
     ClassificationScores, MultiLabelScores, RegressionScores, ForecastScores, TaggingScores, LanguageScores,
-    AnswerScores, AutoencodingScores, GenerationScores,
+    AnswerScores, AutoencodingScores, CaptionScores, DrawingScores, GenerationScores, RetrievalScores,
 )  # fmt: skip
 
 
@@ -50,22 +56,28 @@ def find(
     positive_weights: ClassWeights | None = None,
     autoencoding: Autoencoding | None = None,
     epochs: int = 1,
+    drawing: Drawing | None = None,
 ) -> Objective:
     """The objective of a task on a data set.
 
     `loss` chooses among those of numbers, or of classes; the other options are of those of classes, `positive_weights`
-    of binary cross-entropy alone, `autoencoding` of task="reconstruct", with the `epochs` of the whole run.
+    of binary cross-entropy alone, `autoencoding` of task="reconstruct", with the `epochs` of the whole run, `drawing`
+    of task="text_to_image".
 
     Raises:
         ValueError: the task is not trained for, the data do not have what it needs, or its loss has no such option.
     """
     if autoencoding is not None and task != "reconstruct":
         raise ValueError(f"Run(autoencoding=...) is of task='reconstruct', not of task={task!r}.")
-    if task == "reconstruct" and loss is not None:
-        raise ValueError(
-            f"loss={loss!r} is none of task='reconstruct', whose loss Autoencoding(likelihood=...) decides."
-        )
-    found = reconstruct(data, autoencoding, epochs=epochs) if task == "reconstruct" else _usual(task, data, loss)
+    if drawing is not None and task != "text_to_image":
+        raise ValueError(f"Run(drawing=...) is of task='text_to_image', not of task={task!r}.")
+    if task in ("reconstruct", "text_to_image") and loss is not None:
+        means = "Autoencoding(likelihood=...)" if task == "reconstruct" else "Drawing(image_weight=...)"
+        raise ValueError(f"loss={loss!r} is none of task={task!r}, whose loss {means} decides.")
+    if task == "reconstruct":
+        found = reconstruct(data, autoencoding, epochs=epochs)
+    else:
+        found = text_to_image(data, drawing) if task == "text_to_image" else _usual(task, data, loss)
     given = {"label_smoothing": label_smoothing, "class_weights": class_weights, "positive_weights": positive_weights}
     if found.loss not in (CrossEntropy, BinaryCrossEntropy):
         for name, value in given.items():
@@ -95,7 +107,7 @@ def of_run(run: Run, data: Dataset) -> Objective:
         ValueError: as `find`.
     """
     options = {"label_smoothing": run.label_smoothing, "class_weights": run.class_weights, "focus": run.focus}
-    options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding}
+    options |= {"positive_weights": run.positive_weights, "autoencoding": run.autoencoding, "drawing": run.drawing}
     if run.task == "generate":
         found = generate(data, run)
         for name, value in {"loss": run.loss, **options}.items():
@@ -124,9 +136,17 @@ def _usual(task: Task, data: Dataset, loss: Loss | None) -> Objective:
         return _LABELS[task](data)
     if task in _VALUES and isinstance(data, _VALUES[task][1]):
         return _VALUES[task][0](data, typing.cast(ValueLoss, loss or "mse"))
-    if task in _TEXT and isinstance(data, TextDataset):
+    if task == "caption" and data.task == "caption":
+        return caption(typing.cast(PairData, data))
+    if task in _TEXT and isinstance(data, TextDataset) and not isinstance(data, PairData):
         return _TEXT[task](data)
-    known = [*_LABELS, *_VALUES, *_TEXT, "reconstruct", "generate"]
+    if task == "contrast" and data.task == "contrast":
+        return contrast()
+    if isinstance(data, PairData):
+        raise ValueError(
+            f"task={task!r} is not trained on images with captions. Tasks that are: contrast, caption, text_to_image."
+        )
+    known = [*_LABELS, *_VALUES, *_TEXT, "contrast", "caption", "reconstruct", "generate", "text_to_image"]
     if task not in known:
         raise ValueError(f"task={task!r} has nothing to train on. Tasks that do: {', '.join(known)}.")
     raise ValueError(f"task={task!r} cannot be trained on these data, which are for task={data.task!r}.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -33,6 +33,10 @@ class Objective:
     stead, in the scope of its strategy: it shares its layers. `engine` takes the steps, if not the usual one. `draw`
     makes pictures of the model, as it is evaluated, in a folder, under a name that tells when; they have no part in
     what is learned. Where no loss tells how good a model is it `validates` nothing, and the last weights are the best.
+
+    `reader` makes what is evaluated in the model's stead, where batches are not what the model itself takes. `keep`
+    writes files that the trained model needs into its folder, and gives their names. `options` of the model follow from
+    the objective, unless the data or the run say otherwise.
     """
 
     loss: Callable[[], keras.losses.Loss]
@@ -43,6 +47,9 @@ class Objective:
     engine: type[Engine] | None = None
     draw: Callable[[keras.Model, Path, str], None] | None = None
     validates: bool = True
+    reader: Callable[[keras.Model], keras.Model] | None = None
+    keep: Callable[[Path], Sequence[str]] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @overload
     def complete(self, batches: Feed, *, seed: int, training: Literal[True]) -> Feed: ...

@@ -31,7 +31,7 @@ def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
         config=recipe.config,
         tensors=tuple((key, tuple(array.shape), str(array.dtype)) for key, array in published(model).items()),
         weight_overrides=recipe.kinds,
-        inputs=image_input(name, recipe.size) if recipe.size else text_inputs(name, recipe.config),
+        inputs=inputs_of(name, recipe),
         outputs={},
         tolerance={},
         weights_digest="",
@@ -42,6 +42,7 @@ def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
         if recipe.size:
             pack = replace(pack, weight_overrides=(*recipe.kinds, *calibrate(model, inputs["image"])))
         found = answers(model, inputs)
+        generation = greedy(name, model, recipe) if recipe.new_tokens else None
         exact = answers(model.double(), {key: double(tensor) for key, tensor in inputs.items()})
     noise = {key: np.abs(found[key] - exact[key]).max() for key in found}
     tolerances = {
@@ -59,7 +60,14 @@ def make_pack(name: str, recipe: Recipe) -> dict[str, Any]:
         },
         "tolerance": {**next(iter(tolerances.values())), **(tolerances if len(tolerances) > 1 else {})},
         "noise": float(f"{max(noise.values()):.2g}"),
+        **({} if generation is None else {"generation": generation}),
     }
+
+
+def inputs_of(name: str, recipe: Recipe) -> dict[str, Any]:
+    if recipe.size:
+        return image_input(name, recipe.size)
+    return question_inputs(name, recipe.config) if recipe.new_tokens else text_inputs(name, recipe.config)
 
 
 def image_input(name: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -82,6 +90,30 @@ def text_inputs(name: str, config: dict[str, Any]) -> dict[str, Any]:
         key: {"shape": shape, "dtype": "int64", "distribution": "explicit", "values": array.ravel().tolist()}
         for key, array in arrays.items()
     }
+
+
+def question_inputs(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Two images, a question about each, and the beginnings of two answers; padding does not count for transformers."""
+    text, side = config["text_config"], config["vision_config"]["image_size"]
+    found = {"pixel_values": {"seed": f"{name}/pixel_values", "shape": [2, 3, side, side], "distribution": "image"}}
+    for key, length in (("input_ids", 11), ("decoder_input_ids", 6)):
+        ids = packs.seeded(f"{name}/{key}", (2, length), f"randint(3,{text['vocab_size']})", "int64")
+        ids[:, 0] = text["bos_token_id"] if key.startswith("decoder") else ids[:, 0]
+        found[key] = {"shape": ids.shape, "dtype": "int64", "distribution": "explicit", "values": ids.ravel().tolist()}
+    return found
+
+
+def greedy(name: str, model: torch.nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """The most probable answer to each question, a whole pass for each token."""
+    inputs = question_inputs(name, recipe.config)
+    specs = {key: inputs[key] for key in ("pixel_values", "input_ids")}
+    given = {key: torch.from_numpy(array) for key, array in packs.arrays(specs).items()}
+    ids = torch.full((2, 1), recipe.config["text_config"]["bos_token_id"])
+    for _ in range(recipe.new_tokens):
+        logits = model(**given, decoder_input_ids=ids)["logits"]
+        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
+    sequences = {"shape": list(ids.shape), "dtype": "int64", "values": ids.ravel().tolist()}
+    return {"inputs": specs, "new_tokens": recipe.new_tokens, "sequences": sequences}
 
 
 def double(tensor: torch.Tensor) -> torch.Tensor:

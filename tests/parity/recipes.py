@@ -30,6 +30,7 @@ class Recipe(NamedTuple):
     config: dict[str, Any]
     size: tuple[int, int] | None  # None: takes texts
     kinds: tuple[tuple[str, str], ...] = ()  # of weights, beside those that calibration finds
+    new_tokens: int = 0  # that greedy decoding writes, after a start token
 
 
 def timm_recipe(
@@ -88,6 +89,30 @@ def text_recipe(name: str, task: str, **options: Any) -> Recipe:
     model_type = "xlm-roberta" if name == "XLMRoberta" else name.lower()
     config = {"model_type": model_type, "architectures": [f"{name}{task}"], **options}
     return Recipe(make, config, None, TEXT_KINDS)
+
+
+def question_recipe(**options: Any) -> Recipe:
+    """BLIP for questions about images; what it gives are the logits of the answer's next tokens."""
+    text = {**dict(zip(BERT_SIZES, (64, 2, 4, 96), strict=True)), "vocab_size": 90, "max_position_embeddings": 24}
+    text |= {"is_decoder": True, "bos_token_id": 88, "eos_token_id": 2, "sep_token_id": 2, "pad_token_id": 0}
+    text |= {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0, "encoder_hidden_size": 64}
+    vision = {**dict(zip(BERT_SIZES, (64, 2, 4, 80), strict=True)), "image_size": 48, "patch_size": 16}
+    parts = {"text_config": {**text, **options}, "vision_config": vision, "image_text_hidden_size": 40}
+
+    def make() -> torch.nn.Module:
+        import transformers
+
+        class Answering(transformers.BlipForQuestionAnswering):
+            def forward(self, pixel_values, input_ids, decoder_input_ids):
+                image = self.vision_model(pixel_values).last_hidden_state
+                question = self.text_encoder(input_ids, encoder_hidden_states=image).last_hidden_state
+                return {"logits": self.text_decoder(decoder_input_ids, encoder_hidden_states=question).logits}
+
+        return Answering(transformers.BlipConfig(**parts))
+
+    config = {"model_type": "blip", "architectures": ["BlipForQuestionAnswering"], **parts}
+    kinds = (*TEXT_KINDS, (r".*patch_embedding\.weight", "fan_in(0.1)"), (r".*position_embedding", "normal(0.1)"))
+    return Recipe(make, config, None, kinds, new_tokens=8)
 
 
 ROBERTA = {"type_vocab_size": 1, "max_position_embeddings": 34, "layer_norm_eps": 1e-5}
@@ -163,5 +188,6 @@ RECIPES = {
     "extra_hf_distilbert_tagger": text_recipe(
         "DistilBert", "ForTokenClassification", num_labels=4, sinusoidal_pos_embds=True
     ),
+    "extra_hf_blip_vqa": question_recipe(),
     "extra_hf_distilbert_qa": text_recipe("DistilBert", "ForQuestionAnswering", max_position_embeddings=40),
 }

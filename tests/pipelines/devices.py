@@ -3,8 +3,9 @@
     python -m tests.pipelines.devices TARGET DEVICES CASE...
 
 A case is written as kind/precision/accumulate/clip, such as plain/float16/4/global_norm. TARGET becomes a folder with
-an .npz of each case, in which "one/..." is what one device makes of it without micro-batches, and "exact/..." what it
-makes of it in float32. A failed collective poisons its process, and a process can reduce over one set of devices only.
+an .npz of each case, in which "one/..." is what one device makes of it without micro-batches, and "own/..." the
+largest difference that the precision makes there from float32. A failed collective poisons its process, and a process
+can reduce over one set of devices only.
 """
 
 import functools
@@ -20,16 +21,19 @@ import tensorflow as tf
 from keras import layers
 
 from pipelines import optimization, optimizer, replicas
+from pipelines.cached_engine import CachedEngine
 from pipelines.clipping import Clip
 from pipelines.engine import Engine
 from pipelines.freezing import find_groups
 from pipelines.hardware import POLICIES, choose_strategy
+from pipelines.objectives.contrast import SymmetricCrossEntropy, contrastive
 from pipelines.objectives.losses import CrossEntropy
 from pipelines.optimization import Optimization
 from pipelines.run import Hardware, Phase, Precision
 from pipelines.taught import taught
 from tests.pipelines import toy
 from zoo.layers.auxiliary import AuxiliaryModel
+from zoo.layers.contrast import Similarity, UnitLength
 from zoo.layers.convolution import conv_bn
 
 BATCH, STEPS, CLASSES, LENGTH = 32, 6, 3, 5
@@ -63,6 +67,13 @@ def overflowing() -> tuple[np.ndarray, ...]:
     images, labels = pictures()
     images[2 * BATCH + BATCH - 1] = 60_000
     return images, labels
+
+
+def captioned() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """({image, token_ids}, the numbers of image and caption): some of both are there twice."""
+    draw = np.random.default_rng(3)
+    numbers = draw.integers(0, BATCH * STEPS // 2, (BATCH * STEPS, 2)).astype("int32")
+    return {"image": pictures()[0], "token_ids": tokens()[0]}, numbers
 
 
 def plain() -> keras.Model:
@@ -105,6 +116,18 @@ def tagger() -> keras.Model:
     return keras.Model(ids, layers.Dense(CLASSES, dtype="float32", name="head_logits")(x))
 
 
+def towers() -> keras.Model:
+    """Images and texts that are compared with one another."""
+    image, ids = keras.Input((8, 8, 3), name="image"), keras.Input((LENGTH,), dtype="int32", name="token_ids")
+    x = layers.Conv2D(8, 3, 2, padding="same", activation="softplus", name="image.stem_conv")(image)
+    x = layers.Dense(6, name="image.head_projection")(layers.Flatten(name="image.neck_flat")(x))
+    y = layers.Embedding(20, 8, name="text.stem_tokens")(ids)
+    y = layers.Dense(6, name="text.head_projection")(layers.GlobalAveragePooling1D(name="text.neck_mean")(y))
+    x, y = UnitLength(name="image.head_length")(x), UnitLength(name="text.head_length")(y)
+    outputs = {"image_embedding": x, "text_embedding": y, "logits": Similarity(name="head_similarity")(x, y)}
+    return contrastive(keras.Model({"image": image, "token_ids": ids}, outputs, name="towers"))
+
+
 def regularized() -> keras.Model:
     """A loss of the weights themselves besides that of the examples."""
     image = keras.Input((8, 8, 3))
@@ -141,11 +164,13 @@ def grouped(name: str) -> Callable[[keras.Model], keras.optimizers.Optimizer]:
 class Kind:
     """What is trained on what."""
 
-    data: Callable[[], tuple[np.ndarray, ...]]
+    data: Callable[[], tuple]
     model: Callable[[], keras.Model]
     loss: Callable[[], keras.losses.Loss] = CrossEntropy
     batch: int = BATCH
     optimizer: Callable[[keras.Model], keras.optimizers.Optimizer] = momentum
+    engine: type[Engine] = Engine
+    metrics: tuple[str, ...] = ("accuracy",)
 
 
 OPTIMIZERS = typing.get_args(optimization.Optimizer)
@@ -163,6 +188,8 @@ KINDS = {
     "taught_normalized": Kind(pictures, pupil(normalized)),
     "taught_tokens": Kind(tokens, pupil(tagger)),
     "taught_ragged": Kind(pictures, pupil(plain), batch=25),
+    "contrast": Kind(captioned, towers, SymmetricCrossEntropy, engine=CachedEngine, metrics=()),
+    "contrast_ragged": Kind(captioned, towers, SymmetricCrossEntropy, batch=25, engine=CachedEngine, metrics=()),
     "ragged": Kind(weighted_pictures, plain, batch=25),
     **{name: Kind(weighted_pictures, plain, optimizer=grouped(name)) for name in OPTIMIZERS},
     "muon": Kind(tokens, tagger, optimizer=grouped("muon")),  # which is for hidden matrices
@@ -184,11 +211,12 @@ def train(
                 getattr(chosen, "inner_optimizer", chosen), initial_scale=2.0**10
             )
         chosen.build(model.trainable_variables)
-        model.compile(chosen, kind.loss(), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+        metrics = [keras.metrics.SparseCategoricalAccuracy(name) for name in kind.metrics]
+        model.compile(chosen, kind.loss(), weighted_metrics=metrics)
         model._symbolic_build(data_batch=next(iter(data)))
     groups = {layer.name: layer.trainable_variables for layer in model.layers if layer.trainable_variables}
     limit = Clip(LIMITS[clip], clip) if clip != "none" else None
-    engine = Engine(model, groups, accumulate=accumulate, clip=limit)
+    engine = kind.engine(model, groups, accumulate=accumulate, clip=limit)
     batches = iter(strategy.experimental_distribute_dataset(data))
     config = model.to_json()
     before = [np.asarray(variable) for variable in model.variables]
@@ -239,6 +267,13 @@ def reference(name: str, precision: Precision, clip: str) -> dict[str, np.ndarra
     return train(KINDS[name], precision=precision, accumulate=1, clip=clip, strategy=one)
 
 
+def rounding(name: str, precision: Precision, clip: str) -> dict[str, np.ndarray]:
+    """How far one device is from float32. Where half precision overflows the two part: that of pictures that do not."""
+    known = "plain" if name == "overflow" else name
+    half, exact = (reference(known, each, clip) for each in (precision, "float32"))
+    return {key: np.abs(half[key] - exact[key]).max() for key in ("weights", "losses", "norms", "metrics")}
+
+
 def main(target: Path, devices: int, *cases: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     tf.config.set_logical_device_configuration(
@@ -247,10 +282,10 @@ def main(target: Path, devices: int, *cases: str) -> None:
     np.savez(target / "masks.npz", **masks())
     for case in cases:
         name, precision, accumulate, clip = case.split("/")
-        one, exact = reference(name, precision, clip), reference(name, "float32", clip)
+        one, own = reference(name, precision, clip), rounding(name, precision, clip)
         strategy = choose_strategy(Hardware("auto"))
         several = train(KINDS[name], precision=precision, accumulate=int(accumulate), clip=clip, strategy=strategy)
-        beside = {f"{which}/{key}": found[key] for which, found in (("one", one), ("exact", exact)) for key in found}
+        beside = {f"{which}/{key}": found[key] for which, found in (("one", one), ("own", own)) for key in found}
         np.savez(target / f"{case.replace('/', '-')}.npz", **several, **beside)
 
 

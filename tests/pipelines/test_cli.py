@@ -85,16 +85,19 @@ def test_every_exported_form_predicts_the_same(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("fit",), "needs a model and --images, --texts, --tables or --series, one of them"),
-        (("fit", "mlp"), "needs a model and --images, --texts, --tables or --series, one of them"),
+        (("fit",), "needs a model and --images, --texts, --tables, --series or --pairs, one of them"),
+        (("fit", "mlp"), "needs a model and --images, --texts, --tables, --series or --pairs, one of them"),
         (("fit", "--images", "digits"), "needs a model before its data"),
         (("fit", "mlp", "--images", "digits", "--tables", "iris"), "one of them; got --images and --tables"),
         (("fit", "mlp", "--images", "digits", "--window", "9"), "--window is for --series, not for --images"),
         (
             ("fit", "mlp", "--tables", "iris", "--test", "x.csv", "--size", "9"),
-            "--size is for --images, not for --tables",
+            "--size is for --images and --pairs, not for --tables",
         ),
-        (("fit", "mlp", "--series", "x.csv", "--skip-corrupt"), "--skip-corrupt is for --images, not for --series"),
+        (
+            ("fit", "mlp", "--series", "x.csv", "--skip-corrupt"),
+            "--skip-corrupt is for --images and --pairs, not for --series",
+        ),
         (("fit", "mlp", "--series", "x.csv", "--target", "a", "--test", "y.csv"), "--test is for --images and --texts"),
         (("fit", "mlp", "--series", "x.csv"), "--series needs the option --target"),
         (("fit", "mlp", "--tables", "iris", "--target", "a", "--target", "b"), "--tables predicts one --target, got 2"),

@@ -180,3 +180,21 @@ def test_extreme_shapes_do_not_fill_the_memory(shape):
     image = np.full((*shape, 3), 200, np.uint8)
     np.testing.assert_array_equal(decoding.resize_and_crop(image, Pixels(size=32)), np.full((32, 32, 3), 200))
     assert max(decoding.scaled(image, Pixels(size=32)).shape) <= 2 * 36
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "crop"), [((96, 64), 1.0), (384, 1.0), (224, 0.875)])
+def test_squashed_images_agree_with_pillow(size, crop, interpolation):
+    """What transformers' BlipImageProcessor does, and with a crop its DeiTImageProcessor."""
+    image = load_sample_images().images[0]  # 427 x 640
+    pixels = Pixels(size=size, crop=crop, interpolation=interpolation, resize="squash")
+    kind = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+    height, width = (math.floor(side / crop) for side in pixels.shape)
+    resized = np.asarray(Image.fromarray(image).resize((width, height), kind), np.float32)
+    top, left = ((whole - side) // 2 for whole, side in zip((height, width), pixels.shape, strict=True))
+    difference = np.abs(
+        decoding.resize_and_crop(image, pixels) - resized[top:, left:][: pixels.shape[0], : pixels.shape[1]]
+    )
+    assert difference.mean() < 0.03
+    assert difference.max() <= (1 if interpolation == "bilinear" else 10)
+    assert tuple(decoding.scaled(image, pixels).shape[:2]) == decoding.training_size(pixels)

@@ -92,6 +92,21 @@ def test_a_transformers_preprocessor():
     assert hub.transformers_pixels({}, 32).interpolation == "bilinear"
 
 
+@pytest.mark.parametrize(
+    ("size", "usual", "resize"),
+    [
+        (None, "cover", "cover"),
+        (None, "squash", "squash"),
+        (48, "squash", "squash"),
+        ({"shortest_edge": 48}, "squash", "cover"),
+        ({"height": 48, "width": 48}, "cover", "squash"),
+    ],
+)
+def test_a_preprocessor_tells_whether_images_are_squashed(size, usual, resize):
+    config = {"preprocessor": {} if size is None else {"size": size}}
+    assert hub.transformers_pixels(config, 48, resize=usual).resize == resize
+
+
 def test_another_librarys_config_is_none():
     assert hub.published_image_model(TRANSFORMERS) is None
 

@@ -39,8 +39,8 @@ class Entry:
     `parameters` counts the trainable ones, `macs` multiply-accumulates for one image or latent vector, or for one text
     or series of 512 steps (of `length`, if that is fewer), `sizes` the exports in bytes. `takes` is what the model is
     fed with.
-    `size` (height, width) is in pixels; images are resized so that the share `crop` of them is that. `length` is how
-    many tokens fit at most.
+    `size` (height, width) is in pixels; images are resized so that the share `crop` of them is that, by
+    `resize` with or without their proportions. `length` is how many tokens fit at most.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Entry:
     size: tuple[int, int] | None  # None: takes no images
     crop: float | None
     interpolation: str | None
+    resize: str = "cover"
     tags: tuple[Published, ...] = ()
 
     @property
@@ -110,6 +111,7 @@ def describe(variant: str, *, family: str) -> Entry:
         size=None if pixels is None else pixels.shape,
         crop=None if pixels is None else pixels.crop,
         interpolation=None if pixels is None else pixels.interpolation,
+        resize="cover" if pixels is None else pixels.resize,
     )
 
 
@@ -133,7 +135,8 @@ def write(path: Path = PATH) -> None:
 
 
 def _row(entry: Entry) -> dict[str, object]:
-    return {key: value for key, value in dataclasses.asdict(entry).items() if key != "tags"}
+    row = {key: value for key, value in dataclasses.asdict(entry).items() if key != "tags"}
+    return {key: value for key, value in row.items() if (key, value) != ("resize", "cover")}
 
 
 if __name__ == "__main__":

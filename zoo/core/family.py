@@ -18,6 +18,8 @@ Task = Literal[
 ]  # fmt: skip
 CLASSED: tuple[Task, ...] = ("classify", "multi_label", "tag")  # the tasks with a number of classes to choose
 
+Resize = Literal["cover", "squash"]
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -27,8 +29,10 @@ class Pixels:
     """How an image must look before it enters the graph: RGB, 0..255.
 
     `size` is in pixels, one number for a square or (height, width). `crop` is the share of the
-    resized image that the centre crop keeps. `mean` and `std` are on the scale 0..255. `channels`
-    other than 3 are for images that are not RGB, such as a satellite's bands or a depth beside RGB.
+    resized image that the centre crop keeps. `resize` says what becomes of an image of other
+    proportions: "cover" keeps them and the crop cuts what is too much, "squash" gives them up and
+    shows all of it. `mean` and `std` are on the scale 0..255. `channels` other than 3 are for
+    images that are not RGB, such as a satellite's bands or a depth beside RGB.
     """
 
     size: int | tuple[int, int] = 224
@@ -37,6 +41,7 @@ class Pixels:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channels: int = 3
+    resize: Resize = "cover"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -218,6 +218,8 @@ def _checked(pixels: Pixels) -> Pixels:
         raise ValueError(f"crop={pixels.crop!r} must be over 0 and at most 1: the share that the centre crop keeps.")
     if pixels.interpolation not in ("bilinear", "bicubic"):
         raise ValueError(f"interpolation={pixels.interpolation!r} is unknown here. Known: bilinear, bicubic.")
+    if pixels.resize not in ("cover", "squash"):
+        raise ValueError(f"resize={pixels.resize!r} is unknown here. Known: cover, squash.")
     if type(pixels.channels) is not int or not 1 <= pixels.channels <= 1024:
         raise ValueError(f"channels={pixels.channels!r} must be a whole number from 1 to 1024; 3 is RGB.")
     levels = (pixels.mean, pixels.std)

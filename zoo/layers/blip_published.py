@@ -53,7 +53,7 @@ def read(config: Mapping[str, Any], shapes: Shapes) -> tuple[Task, dict[str, Any
         agree("image_text_hidden_size", projection, side)
     vision = hub_pairs.part(config, "vision_config", defaults=_VISION)
     return task, {
-        **hub_pairs.image_tower(vision, config.get("preprocessor") or {}, ask),
+        **hub_pairs.image_tower(vision, config.get("preprocessor") or {}, ask, resize="squash"),
         **{names[key]: value for key, value in text.items()},
         "projection": projection,
         "dropout": number(values, "hidden_dropout_prob", 0, 0.99, default=0.0),

@@ -180,7 +180,7 @@ class _Rebuilt:
             found = KeysAndValues(block.cross_attention, name=f"{block.name}_context")(context)
             self.started |= dict(zip(names, found, strict=True))
             parts = {f"context_{part}": shape for part, shape in block.kept.items()}
-            others["crossed"] = self._inputs(self.context, block, parts)
+            others["crossed"] = self._inputs(self.context, block, parts, length=found[0].shape[2])
             if context_mask is not None:
                 others["context_mask"] = self.context[context_mask.name] = context_mask
         bias = self._bias(position_bias, block.mask_value)
@@ -189,12 +189,18 @@ class _Rebuilt:
         return x[:, -1] if block in self.last else x  # after it each token is alone, and only the last one counts
 
     def _inputs(
-        self, into: dict[str, keras.KerasTensor], block: TransformerBlock, parts: Mapping[str, tuple[int, int]]
+        self,
+        into: dict[str, keras.KerasTensor],
+        block: TransformerBlock,
+        parts: Mapping[str, tuple[int, int]],
+        *,
+        length: int | None = None,
     ) -> list[keras.KerasTensor]:
+        """Inputs (B, H, `length`, W) for what is kept of a block; an image as context has always as many tokens."""
         found = []
         for part, (heads, width) in parts.items():
             name = f"{block.name}_{part}"
-            into[name] = keras.Input((heads, None, width), dtype=block.compute_dtype, name=name)
+            into[name] = keras.Input((heads, length, width), dtype=block.compute_dtype, name=name)
             found.append(into[name])
         return found
 

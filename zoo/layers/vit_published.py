@@ -123,7 +123,9 @@ def _read_transformers(config: Mapping[str, Any], shapes: Shapes) -> Description
         "qkv_bias": bool(config.get("qkv_bias", True)),
         "activation": HUB_ACTIVATIONS[config.get("hidden_act", "gelu")],
         "epsilon": hub.number(config, "layer_norm_eps", 0.0, 1.0, default=1e-12),
-        "pixels": hub.transformers_pixels(config, hub.sides(config.get("image_size", 224), "image_size")),
+        "pixels": hub.transformers_pixels(
+            config, hub.sides(config.get("image_size", 224), "image_size"), resize="squash"
+        ),
     }
     if fields["width"] % fields["heads"]:
         raise CheckpointError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from reprlib import repr as short  # values of a stranger's file can be of any length
 from typing import Any, Literal
 
-from zoo.core.family import HubMatch, Pixels, Task
+from zoo.core.family import HubMatch, Pixels, Resize, Task
 from zoo.weights.errors import CheckpointError
 from zoo.weights.read import beside, read_json
 
@@ -101,8 +101,11 @@ def torchvision_arguments(config: Mapping[str, Any], *, known: Collection[str] =
     return arguments
 
 
-def transformers_pixels(config: Mapping[str, Any], size: int | tuple[int, int]) -> Pixels:
-    """What a transformers preprocessor_config.json says; a mean and std of 0.5 where there is none."""
+def transformers_pixels(config: Mapping[str, Any], size: int | tuple[int, int], *, resize: Resize = "cover") -> Pixels:
+    """What a transformers preprocessor_config.json says; a mean and std of 0.5 where there is none.
+
+    `resize` is what the preprocessor of this kind of model does where the file gives no size, or a number alone.
+    """
     values = _object(config, "preprocessor")
     channels = whole(config, "num_channels", 1, 1024, default=3)
     return Pixels(
@@ -112,7 +115,15 @@ def transformers_pixels(config: Mapping[str, Any], size: int | tuple[int, int]) 
         mean=_for_channels(values.get("image_mean", (0.5,) * 3), "image_mean", channels),
         std=_for_channels(values.get("image_std", (0.5,) * 3), "image_std", channels),
         channels=channels,
+        resize=_resize(values.get("size"), resize),
     )
+
+
+def _resize(size: Any, usual: Resize) -> Resize:
+    """A shortest edge keeps the proportions, a height and a width do not."""
+    if not isinstance(size, Mapping):
+        return usual
+    return "cover" if "shortest_edge" in size else "squash"
 
 
 def _crop(preprocessor: Mapping[str, Any]) -> float:

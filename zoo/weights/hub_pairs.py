@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.core.family import Pixels
+from zoo.core.family import Pixels, Resize
 from zoo.weights import hub
 from zoo.weights.dialect import Dialect
 from zoo.weights.errors import CheckpointError
@@ -22,10 +22,10 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def pixels(size: int) -> Pixels:
-    """How CLIP's and BLIP's images look: all of what is resized, by bicubic interpolation."""
+def pixels(size: int, *, resize: Resize = "cover") -> Pixels:
+    """How CLIP's and BLIP's images look: by bicubic interpolation, of BLIP's all that there is to see."""
     mean, std = (tuple(255 * value for value in values) for values in (OPENAI_MEAN, OPENAI_STD))
-    return Pixels(size=size, crop=1.0, interpolation="bicubic", mean=mean, std=std)
+    return Pixels(size=size, crop=1.0, interpolation="bicubic", mean=mean, std=std, resize=resize)
 
 
 def part(config: Mapping[str, Any], key: str, *, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +60,12 @@ def sizes(values: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def image_tower(values: Mapping[str, Any], preprocessor: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
+def image_tower(
+    values: Mapping[str, Any], preprocessor: Mapping[str, Any], ask: Ask, *, resize: Resize = "cover"
+) -> dict[str, Any]:
     """What config.json says of a Vision Transformer in a larger model, by our names, held against its tensors.
+
+    `resize` is what its preprocessor does unless its file tells otherwise.
 
     Raises:
         CheckpointError: a value is out of range, not built here, or not borne out by the tensors.
@@ -77,7 +81,7 @@ def image_tower(values: Mapping[str, Any], preprocessor: Mapping[str, Any], ask:
         "patch": patch,
         "activation": published_activation(values, "hidden_act"),
         "epsilon": hub.number(values, "layer_norm_eps", 1e-20, 0.1),
-        "pixels": hub.transformers_pixels(described, size),
+        "pixels": hub.transformers_pixels(described, size, resize=resize),
     }
     _, side, channels, width = ask("image.stem_patches", "Conv2D", "kernel") or (None,) * 4
     hub.agree("hidden_size of vision_config", found["width"], width)

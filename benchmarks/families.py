@@ -1,0 +1,167 @@
+"""One training step of each generative and vision-language family, against plain Keras on the same network and CPU.
+
+    python benchmarks/families.py [FAMILY ...] [--batch 32] [--rounds 15]
+
+Ours is the step that `zoo fit` takes: objective, learner and engine of a run, on its first batch, over and over. Theirs
+is the same network of the zoo in a keras.Model with a train_step as the examples of keras.io write it, compiled with
+Adam, on the same batch. Both have random weights, and processes of their own that take turns, round by round, so that a
+machine whose speed drifts slows both. Printed are medians over the rounds, and how many times as fast ours is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.contender import Contender, serve
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.run import Run
+
+SIZE = 32  # pixels
+_CLIP = {"patch": 8, "width": 192, "depth": 4, "heads": 3, "mlp_width": 768, "projection": 128, "size": SIZE}
+_CLIP |= {"text_width": 128, "text_depth": 4, "text_heads": 2, "text_mlp_width": 512, "length": 32}
+_BLIP = {**_CLIP, "text_width": 192, "text_heads": 3, "text_mlp_width": 768}
+_COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (230, 210, 40)}
+
+
+def _images(model: str, folder: Path, **overrides: Any) -> Run:
+    from pipelines.run import Images, Phase, Run
+
+    phases = (Phase(1, 2e-4, unfreeze="all", batch_norm="train", warmup=0.0),)
+    return Run(model, Images("digits", size=SIZE, augment="none"), phases, folder, overrides=overrides)
+
+
+def _pairs(model: str, folder: Path, **overrides: Any) -> Run:
+    """Of squares in four colors, with captions."""
+    import numpy as np
+    from PIL import Image
+
+    from pipelines.run import Pairs, Phase, Run
+
+    draw, lines = np.random.default_rng(0), []
+    for number in range(300):
+        name, color = list(_COLORS.items())[number % len(_COLORS)]
+        pixels = np.full((SIZE, SIZE, 3), 250, "uint8")
+        top, left = draw.integers(0, SIZE // 2, 2)
+        pixels[top : top + SIZE // 2, left : left + SIZE // 2] = color
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append(
+            json.dumps({"image": f"{number}.png", "caption": f"a {name} square, {top} down and {left} across"})
+        )
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    data = Pairs(str(folder / "captions.jsonl"), tokenizer="bpe", vocabulary=400, augment="none")
+    return Run(model, data, (Phase(1, 2e-4, unfreeze="all", warmup=0.0),), folder, overrides=overrides)
+
+
+RUNS: dict[str, Callable[[Path], Run]] = {
+    "gan_dcgan": lambda folder: _images("gan_dcgan", folder, size=SIZE, depth=3),
+    "gan_wgan_gp": lambda folder: _images("gan_wgan_gp", folder, size=SIZE, depth=3),
+    "vae_conv": lambda folder: _images("vae_conv", folder, size=SIZE, widths=(32, 64), latent=16),
+    "vae_vq": lambda folder: _images("vae_vq", folder, size=SIZE),
+    "clip": lambda folder: _pairs("clip_vit_base32", folder, **_CLIP),
+    "blip": lambda folder: _pairs("blip_base", folder, **_BLIP),
+}
+
+
+def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras.Model, Any]:
+    """A run with all that it leaves open, its data, objective, model and the batches that it trains on."""
+    from pipelines import datasets, hardware, objectives, settling
+    from pipelines.creation import create
+
+    run = settling.settled(dataclasses.replace(RUNS[name](folder), batch=batch))
+    hardware.seed(run.hardware, run.seed)
+    data = datasets.load(run)
+    objective = objectives.of_run(run, data)
+    model = create(run, data, objective.options)
+    feed = objective.complete(data.training_set(model, batch=batch, seed=0), seed=0, training=True)
+    return run, data, objective, model, feed
+
+
+def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
+    from pipelines import optimizer
+    from pipelines.ema import MovingAverage
+    from pipelines.engine import Engine
+    from pipelines.feed import example
+    from pipelines.freezing import Freezer, find_groups, unfrozen
+
+    run, _, objective, model, feed = _prepared(name, folder, batch)
+    learner = objective.learner(model) if objective.learner else model
+    groups, phase = find_groups(learner), run.phases[0]
+    freezer = Freezer(learner, groups).__enter__()  # for as long as the process lives
+    freezer.apply(phase)
+    built = optimizer.build(learner, groups, phase, run.optimization, steps=10_000)
+    learner.compile(built, loss=objective.loss(), weighted_metrics=list(objective.metrics()))
+    learner._symbolic_build(data_batch=example(feed.spec))
+    variables = {
+        key: [v for layer in groups[key] for v in layer.trainable_variables] for key in unfrozen(groups, phase)
+    }
+    average = MovingAverage(learner, run.optimization.ema) if run.optimization.ema else None
+    engine = (objective.engine or Engine)(learner, variables, average=average)
+    batches = engine.batches(feed.start(0).take(1).cache().repeat())
+    return lambda steps: [engine.train(batches) for _ in range(steps)]
+
+
+def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:
+    from shared import plain
+
+    run, data, _, model, feed = _prepared(name, folder, batch)
+    learner = plain.learner(run, data, model)
+    batches = iter(feed.start(0).take(1).cache().repeat())
+    learner.make_train_function()
+    return lambda steps: [learner.train_function(batches) for _ in range(steps)]
+
+
+def compare(name: str, options: argparse.Namespace) -> None:
+    """Print one line of the table."""
+    contenders = {
+        who: Contender({"who": who, "name": name, "batch": options.batch}, python=sys.executable, environment={})
+        for who in ("zoo", "keras")
+    }
+    for number in range(options.rounds + 2):
+        for who, contender in contenders.items():
+            seconds = contender.work(options.steps)
+            if seconds is None:
+                raise RuntimeError(f"{who} cannot train {name}; try --work to see why.")
+            if number >= 2:  # the first two trace and warm up
+                contender.seconds.append(seconds / options.steps)
+    for contender in contenders.values():
+        contender.close()
+    ours, theirs = (statistics.median(contenders[who].seconds) for who in ("zoo", "keras"))
+    print(f"{name:14} {1000 * ours:9.1f} {1000 * theirs:9.1f} {theirs / ours:8.2f} x", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark, or one contender of it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(RUNS)}; all if none is given")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=5, help="of a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.work:
+        job = json.loads(options.work)
+        with tempfile.TemporaryDirectory() as folder:
+            prepare = _ours if job["who"] == "zoo" else _theirs
+            return serve(lambda: prepare(job["name"], Path(folder), job["batch"]))
+    unknown = [name for name in options.families if name not in RUNS]
+    if unknown:
+        parser.error(f"no {unknown[0]!r} here; there are {', '.join(RUNS)}")
+    print(f"milliseconds a step of {options.batch} examples, medians of {options.rounds} rounds of {options.steps}")
+    print(f"{'':14} {'zoo':>9} {'keras':>9} {'ratio':>8}")
+    for name in options.families or RUNS:
+        compare(name, options)
+
+
+if __name__ == "__main__":
+    main()
