@@ -29,6 +29,7 @@ PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
 WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption", "text_to_image")
+IN_PARTS: tuple[Task, ...] = ("contrast", "reconstruct")  # of which files of several models are made
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -67,27 +68,14 @@ def export_bundle(
     if proof is None:
         raise ValueError(f"'{path}' was trained without a test or a validation split, so there is nothing to prove on.")
     calibration = samples(run, data, model, "train", CALIBRATION_SAMPLES)
-    if loaded.task == "reconstruct":
-        options = {"proof": proof, "calibration": calibration, "tolerance": tolerance}
-        report = export_parts(model, formats, out=loaded.path, **options)
-        card.write(loaded.path)
-        return report
     length = length or (limit_of(model) if loaded.task == "contrast" else None)  # of texts that are yet to come
     length = length or usual_length(run, model, proof, calibration)
     files = {name: (loaded.path / name).read_text("utf-8") for name in data.files()}
-    if loaded.task == "contrast":
-        towers = export_towers(
-            model,
-            formats,
-            out=loaded.path,
-            proof=proof,
-            calibration=calibration,
-            length=length,
-            files=files,
-            tolerance=tolerance,
-        )
+    if loaded.task in IN_PARTS:
+        options = {"out": loaded.path, "proof": proof, "calibration": calibration, "tolerance": tolerance}
+        made = _in_parts(loaded.task, model, formats, length=length, files=files, **options)
         card.write(loaded.path)
-        return towers
+        return made
     report = export(
         model,
         formats,
@@ -106,6 +94,21 @@ def export_bundle(
         drawn_export.export_decoder(loaded.path, model, proof, formats)
     card.write(loaded.path)
     return report
+
+
+def _in_parts(
+    task: Task,
+    model: keras.Model,
+    formats: Sequence[Format] | None,
+    *,
+    length: int | None,
+    files: dict[str, str],
+    **rest,
+) -> ExportReport | TowerReports:
+    """Files of the towers of a CLIP, or of an autoencoder and of its halves."""
+    if task == "contrast":
+        return export_towers(model, formats, length=length, files=files, **rest)
+    return export_parts(model, formats, **rest)
 
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
