@@ -15,7 +15,7 @@ from zoo.core.family import Task
 Format = Literal["saved_model", "float32", "float16", "dynamic", "int8"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 # Tasks whose answers are numbers in which no largest one is the answer.
-VALUES: tuple[Task, ...] = ("features", "regress", "forecast", "generate", "decode")
+VALUES: tuple[Task, ...] = ("features", "regress", "forecast", "generate", "reconstruct", "encode", "decode")
 IN_UNITS: tuple[Task, ...] = ("regress", "forecast")  # numbers whose columns have each a unit of their own
 
 

@@ -68,7 +68,7 @@ def decoder_of(model: keras.Model) -> keras.Model:
         inputs = {"latent": keras.Input(layer.output.shape[1:], name="latent")}
         between: Any = inputs["latent"]
     else:
-        grid = layer.output["passed"].shape[1:-1] if isinstance(layer, VectorQuantizer) else layer.output.shape[1:]
+        grid = model.output["codes"].shape[1:] if isinstance(layer, VectorQuantizer) else layer.output.shape[1:]
         inputs = {"codes": keras.Input(grid, dtype="int32", name="codes")}
         between = inputs["codes"]
     if isinstance(layer, VectorQuantizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ class Autoencoding:
     temperature: float | None = None  # 1 / 16
     annealing: float | None = None  # 0.5
     samples: int = 1
+
+    def summary(self) -> str:
+        """What was asked for, in a phrase for reports."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        asked = [f"{name} {value}" for name, value in given.items() if value not in (None, 1)]
+        return ", ".join(asked) or "as usual"
 
     def __post_init__(self) -> None:
         if self.likelihood is not None and self.likelihood not in typing.get_args(Likelihood):

@@ -24,6 +24,7 @@ _GOAL = {
     "seq2seq": "writing a text from another",
     "text_to_image": "drawing images after texts",
     "generate": "making images",
+    "reconstruct": "encoding images and giving them back",
     "caption": "captions of images",
 }
 
@@ -40,7 +41,7 @@ def write(folder: Path) -> None:
         sections.append(_scores(folder / "evaluation.json", run))
     if (folder / "export.json").is_file():
         sections.append(_exports(_read(folder / "export.json")))
-    for path in sorted(folder.glob("*_tower/export.json")):
+    for path in sorted(folder.glob("*/export.json")):
         sections.append(_exports(_read(path), within=f"{path.parent.name}/"))
     sections.append(_use(run, info))
     write_text(folder / "README.md", "\n".join(sections))
@@ -120,7 +121,8 @@ def _training(run: Run, info: dict[str, Any]) -> str:
     loss = f"; loss `{run.loss}`" if run.loss else ""
     lines += [f"Hardware: {info['hardware']}; batch {run.batch}; seed {run.seed}{augmentation}{loss}."]
     lines += [f"Optimizer: {run.optimization.summary()}.", *_teacher(run, info)]
-    lines += [f"Adversary: {run.adversary.summary()}.", ""] if run.adversary else [""]
+    lines += [f"Adversary: {run.adversary.summary()}."] if run.adversary else []
+    lines += [f"Autoencoding: {run.autoencoding.summary()}.", ""] if run.autoencoding else [""]
     lines += ["| phase | epochs | groups trained | peak learning rate |", "|---|---|---|---|"]
     for number, phase in enumerate(run.phases, start=1):
         trained = f"{phase.unfreeze}, by LoRA of rank {phase.lora}" if phase.lora else phase.unfreeze
@@ -162,7 +164,7 @@ def _exports(report: dict[str, Any], *, within: str = "") -> str:
     unit = report.get("unit", "image")  # images were the first that could be exported
     shown = {"series": "real test series", "latent": "random latents"}.get(unit, f"real test {unit}s")
     lines = [
-        f"## Files, each compared with the Keras model on {shown}\n",
+        f"## Files{f' of the {within[:-1]}' if within else ''}, each compared with the Keras model on {shown}\n",
         f"| file | MB | largest difference | same choice | accuracy | ms a{'n' if unit == 'image' else ''} {unit} |",
         "|---|---|---|---|---|---|",
     ]
@@ -183,6 +185,8 @@ def _use(run: Run, info: dict[str, Any]) -> str:
         commands.insert(0, 'zoo sample . "a text" --count 9 --guidance 3')
     elif isinstance(run.data, Images) and info.get("task") == "generate":
         commands.insert(0, "zoo sample . --count 64")
+    elif isinstance(run.data, Images) and info.get("task") == "reconstruct":
+        commands.insert(0, "zoo reconstruct . image.png")
     elif isinstance(run.data, Images):
         intro += "; a SavedModel or .tflite file stands in for the dot as well"
         commands.insert(0, "zoo predict . image.png")

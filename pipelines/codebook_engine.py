@@ -22,9 +22,11 @@ class CodebookEngine(Engine):
             parts = [came for came in noted if came.quantizer is layer]
             vectors = tf.concat([came.vectors for came in parts], axis=0)
             places = tf.cast(tf.shape(vectors)[0], tf.float32)
-            own = [tf.add_n([came.counts for came in parts]), tf.add_n([came.sums for came in parts]), places]
+            own = [
+                tf.reduce_sum(tf.stack(each), axis=0) for each in ([p.counts for p in parts], [p.sums for p in parts])
+            ]
             others = _spread(vectors, layer.codes)
-            *came, others = context.all_reduce(SUM, [*own, others])
+            *came, others = context.all_reduce(SUM, [*own, places, others])
             before = [tf.identity(variable.value) for variable in (layer.counts, layer.sums)]
             layer.follow(*came)
             layer.restart(others)

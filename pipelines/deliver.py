@@ -15,6 +15,7 @@ from pipelines.agreement import Format, Tolerance
 from pipelines.bundle import Bundle
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
+from pipelines.deliver_parts import export_parts
 from pipelines.deliver_towers import TowerReports, export_towers
 from pipelines.export import ExportReport, export
 from pipelines.images import ImageDataset
@@ -29,6 +30,7 @@ PROOF_SAMPLES = 500
 CALIBRATION_SAMPLES = 200
 PROOF_NUMBERS = 32_000_000  # of the logits that are compared; more tokens of a large vocabulary say nothing new
 WRITING: tuple[Task, ...] = ("causal_lm", "seq2seq", "caption", "text_to_image")
+IN_PARTS: tuple[Task, ...] = ("contrast", "reconstruct")  # of which files of several models are made
 MULTIPLE = 16  # tokens; a file's length is a multiple of it, unless it is asked for
 
 
@@ -62,19 +64,11 @@ def export_bundle(
     length = length or (limit_of(model) if loaded.task == "contrast" else None)  # of texts that are yet to come
     length = length or usual_length(run, model, proof, calibration)
     files = {name: (loaded.path / name).read_text("utf-8") for name in data.files()}
-    if loaded.task == "contrast":
-        towers = export_towers(
-            model,
-            formats,
-            out=loaded.path,
-            proof=proof,
-            calibration=calibration,
-            length=length,
-            files=files,
-            tolerance=tolerance,
-        )
+    if loaded.task in IN_PARTS:
+        options = {"out": loaded.path, "proof": proof, "calibration": calibration, "tolerance": tolerance}
+        made = _in_parts(loaded.task, model, formats, length=length, files=files, **options)
         card.write(loaded.path)
-        return towers
+        return made
     report = export(
         model,
         formats,
@@ -112,6 +106,21 @@ def _data(loaded: Bundle) -> tuple[Run, Dataset]:
             f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
         )
     return run, data
+
+
+def _in_parts(
+    task: Task,
+    model: keras.Model,
+    formats: Sequence[Format] | None,
+    *,
+    length: int | None,
+    files: dict[str, str],
+    **rest,
+) -> ExportReport | TowerReports:
+    """Files of the towers of a CLIP, or of an autoencoder and of its halves."""
+    if task == "contrast":
+        return export_towers(model, formats, length=length, files=files, **rest)
+    return export_parts(model, formats, **rest)
 
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:

@@ -16,12 +16,15 @@ from zoo.layers.scale import scale_of
 
 IMAGE = "image"  # the input of every image model
 LATENT = "latent"  # the input of every generator
+CODES = "codes"  # that of a decoder that takes them
 PADDING = "padding_mask"
 TOKENS = "token_ids"
 BATCH = 32
 ACTIVATIONS: dict[Task, str] = {"classify": "softmax", "multi_label": "sigmoid", "tag": "softmax"}  # of logits
-OUTPUTS: dict[Task, str] = {  # logits of all others
+# Of all other tasks it is logits.
+OUTPUTS: dict[Task, str] = {
     "features": "features", "regress": "values", "forecast": "values", "generate": "image", "decode": "image",
+    "encode": "codes",
 }  # fmt: skip
 
 Inputs = Mapping[str, Any]  # tensors or arrays by the names of a model's inputs
@@ -108,9 +111,9 @@ def takes_images(model: keras.Model) -> bool:
 
 def unit_of(model: keras.Model) -> str:
     """What one sample of a model is called: image, latent, text, series or row."""
-    if takes_images(model):
+    if takes_images(model) or any(tensor.name == IMAGE for tensor in model.inputs):
         return "image"
-    if any(tensor.name == LATENT for tensor in model.inputs):
+    if any(tensor.name in (LATENT, CODES) for tensor in model.inputs):
         return LATENT
     if any(np.issubdtype(tensor.dtype, np.integer) for tensor in model.inputs):
         return "text"

@@ -134,6 +134,12 @@ def _open_bundle(path: Path) -> Predictor:
         raise ValueError(f"'{path}' writes captions: zoo caption {path} image.jpg.")
     if not isinstance(loaded.run.data, Images):
         raise ValueError(f"'{path}' answers for {loaded.run.data.unit}; zoo predict is for images and texts.")
+    if loaded.task == "generate":
+        raise ValueError(f"'{path}' makes images, and says nothing of any: zoo sample '{path}' shows them.")
+    if loaded.task == "reconstruct":
+        raise ValueError(
+            f"'{path}' names nothing in images: it gives them back. Ask it with zoo reconstruct {path} IMAGE..."
+        )
     model = loaded.load_model()
     pixels, shares = pixels_of(model), _shares(loaded.task)
 

@@ -26,6 +26,11 @@ def settled(run: Run) -> Run:
     if run.task in UNLABELLED and isinstance(run.data, Images) and run.data.augment == "light":
         # what is made looks like what was shown: other colors would be learned too
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, augment="none"))
+    if run.task in UNLABELLED and isinstance(run.data, Images) and (run.data.mixup or run.data.cutmix):
+        raise ValueError(
+            f"Images(mixup={run.data.mixup:g}, cutmix={run.data.cutmix:g}) mixes images, and a model for "
+            f"task={run.task!r} would learn to make mixed ones. Set both to 0."
+        )
     if run.task != "generate":
         if run.adversary is not None:
             raise ValueError(f"Run(adversary=...) is for GANs, task='generate', not for {run.model!r}.")

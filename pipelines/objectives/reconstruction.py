@@ -95,6 +95,11 @@ class Reconstruction(Objective):
 
 def reconstruct(data: Dataset, given: Autoencoding | None = None, *, epochs: int = 1) -> Objective:
     """Images (B, H, W, C) for what comes back of them; labels, if there are any, are for models that take them."""
+    mixes = [name for name in ("mixup", "cutmix") if getattr(getattr(data, "images", None), name, 0)]
+    if mixes:
+        raise ValueError(
+            f"Images({mixes[0]}=...) mixes images and their labels, and an autoencoder gives back images as they are."
+        )
     from pipelines.codebook_engine import CodebookEngine  # which comes after the losses, and they are beside this one
 
     def evaluate(model: keras.Model, batches: tf.data.Dataset, part: Part) -> AutoencodingScores:
@@ -138,21 +143,22 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
     if options.kind == "codebook":
         places = math.prod(model.output["codes"].shape[1:])
         found["divergence"] = np.array([places * math.log(codes)])
-    elbo, unit = -(found["reconstruction"].mean() + found["divergence"].mean()), level(options.likelihood)
+    means = {name: float(values.mean()) for name, values in found.items() if name != "codes"}
+    elbo, unit = -(means["reconstruction"] + means["divergence"]), level(options.likelihood)
     shares = found["codes"].sum(axis=0) / found["codes"].sum() if codes else np.ones(1)
     bits = -elbo / math.prod(model.output["image"].shape[1:]) / math.log(2) - (math.log2(unit) if unit else 0.0)
     return AutoencodingScores(
         examples=len(found["squares"]),
         likelihood=options.likelihood,
-        elbo=float(elbo),
-        reconstruction=float(found["reconstruction"].mean()),
-        divergence=float(found["divergence"].mean()),
-        bits=float(bits),
-        mse=float(found["squares"].mean()),
+        elbo=elbo,
+        reconstruction=means["reconstruction"],
+        divergence=means["divergence"],
+        bits=bits,
+        mse=means["squares"],
         codes=codes,
         used=int((shares > 0).sum()) if codes else None,
         perplexity=float(np.exp(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())) if codes else None,
-        bound=float(found["bound"].mean()) if "bound" in found else None,
+        bound=means.get("bound"),
         samples=options.samples,
     )
 

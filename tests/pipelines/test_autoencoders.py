@@ -76,6 +76,7 @@ def test_a_step_is_that_of_a_plain_loop(kind):
     np.testing.assert_allclose(results["divergence"], np.mean(divergence), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_discrete_vae_draws_softer_codes_early():
     learner, _, (inputs, elapsed) = batch_of("gumbel")
     sharp = {**inputs, "elapsed": tf.ones_like(elapsed)}
@@ -87,6 +88,7 @@ def test_a_discrete_vae_draws_softer_codes_early():
     np.testing.assert_array_equal(early, again)  # what is drawn hangs on the inputs alone
 
 
+@pytest.mark.slow
 def test_any_devices_and_micro_batches_learn_what_one_device_does(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.pipelines.autoencoders", str(tmp_path / "found.npz")],
@@ -125,6 +127,7 @@ def test_the_codebook_moves_once_a_step_by_the_whole_batch_and_dead_codes_begin_
     np.testing.assert_allclose(layer.codebook[2], vectors[2 * len(vectors) // 6], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_the_same_but_for_rounding(precision):
     exact, steps = small.stepped("codebook", ONE)
@@ -176,11 +179,9 @@ def test_many_draws_find_the_log_likelihood_of_one_latent():
     logs = [(x * np.log(shares) + (1 - x) * np.log(1 - shares)).sum(axis=(1, 2, 3)) for x in image / 255]
     prior = -0.5 * places[:, 0] ** 2 - 0.5 * math.log(2 * math.pi)
     exact = [np.log(np.exp(each + prior).sum() * 16 / 2000) for each in logs]
-    np.testing.assert_allclose(importance(learner, inputs, loss, samples=3000), exact, rtol=2e-3)
-    single = np.mean(
-        [importance(learner, {**inputs, "draws": inputs["draws"] + n}, loss, samples=1) for n in range(99)], 0
-    )
-    assert (single < exact).all()
+    np.testing.assert_allclose(importance(learner, inputs, loss, samples=1000), exact, rtol=3e-3)
+    elbo = -sum(np.asarray(part) for part in loss.parts(inputs["image"], learner(inputs)).values())
+    assert (elbo < exact).all()
 
 
 def fitted(folder, *, go_on=False):
@@ -190,7 +191,7 @@ def fitted(folder, *, go_on=False):
     data, states = small.data(), Checkpoints(folder, keep=99)
     keras.utils.set_random_seed(0)
     history = fit(
-        learner, (Phase(2, 1e-2, unfreeze="all"), Phase(1, 1e-3, unfreeze="all")),
+        learner, (Phase(1, 1e-2, unfreeze="all"), Phase(1, 1e-3, unfreeze="all")),
         asked.complete(data.training_set(learner, batch=small.BATCH, seed=0), seed=0, training=True),
         asked.complete(data.evaluation_set(learner, "validation", batch=small.BATCH), seed=0, training=False),
         loss=asked.loss(), metrics=asked.metrics, progress=False, checkpoints=states,
@@ -210,7 +211,15 @@ def test_it_goes_on_bit_by_bit(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("kind", list(small.KINDS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "normal",
+        "codebook",
+        pytest.param("labelled", marks=pytest.mark.slow),
+        pytest.param("gumbel", marks=pytest.mark.slow),
+    ],
+)
 def test_scores_pictures_and_parts(kind, tmp_path):
     model, data, asked = small.model(kind), small.data(), small.objective()
     batches = asked.complete(data.evaluation_set(model, "test", batch=5), seed=0, training=False)
@@ -229,13 +238,13 @@ def test_scores_pictures_and_parts(kind, tmp_path):
     keras.models.model_from_json(before)
 
 
-def test_the_encoder_and_the_decoder_are_the_model():
-    for kind in ("normal", "codebook", "gumbel"):
-        model = small.model(kind)
-        image = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
-        found = encoder_of(model)(image)
-        latent = found["mean"] if kind == "normal" else found
-        np.testing.assert_allclose(decoder_of(model)(latent), model(image)["image"], rtol=1e-5, atol=1e-3)
+@pytest.mark.parametrize("kind", ["normal", "codebook", pytest.param("gumbel", marks=pytest.mark.slow)])
+def test_the_encoder_and_the_decoder_are_the_model(kind):
+    model = small.model(kind)
+    image = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
+    found = encoder_of(model)(image)
+    latent = found["mean"] if kind == "normal" else found
+    np.testing.assert_allclose(decoder_of(model)(latent), model(image)["image"], rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize(

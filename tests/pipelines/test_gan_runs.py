@@ -33,7 +33,9 @@ PHASES = adversarial(epochs=1)
 
 def run(model: str = "gan_wgan_gp", **options) -> Run:
     """A short run on the built-in digits."""
-    return Run(model, DIGITS, options.pop("phases", PHASES), options.pop("out", "nowhere"), **options)
+    return Run(
+        model, options.pop("data", DIGITS), options.pop("phases", PHASES), options.pop("out", "nowhere"), **options
+    )
 
 
 def test_a_run_of_a_gan_is_settled():
@@ -61,6 +63,7 @@ def test_what_is_given_stays():
         ({"phases": feature_extraction()}, "A GAN is trained as a whole"),
         ({"hardware": Hardware(accumulate=2)}, "batches are not divided"),
         ({"optimization": Optimization(schedule="plateau")}, "those of a GAN do not"),
+        ({"data": dataclasses.replace(DIGITS, mixup=0.2)}, "would learn to make mixed ones"),
         ({"model": "lenet5", "adversary": Adversary()}, "is for GANs"),
     ],
 )
