@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines import bundle, card, datasets, drawn_export, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
+from pipelines.bundle import Bundle
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
 from pipelines.deliver_towers import TowerReports, export_towers
@@ -51,15 +52,7 @@ def export_bundle(
         ExportError: a file cannot be made or disagrees with Keras; nothing was exported.
     """
     loaded = bundle.load(path)
-    run = dataclasses.replace(loaded.run, task=loaded.task)
-    if run.drawing is not None:
-        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
-    data = datasets.load(run, folder=loaded.path)
-    if data.classes != loaded.classes and loaded.task in CLASSED:
-        raise ValueError(
-            f"'{path}' was trained on the classes {', '.join(loaded.classes)}; "
-            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
-        )
+    run, data = _data(loaded)
     model = loaded.load_model()
     part: Part = "test" if len(data.parts["test"]) else "validation"
     proof = samples(run, data, model, part, PROOF_SAMPLES)
@@ -100,6 +93,25 @@ def export_bundle(
         drawn_export.export_decoder(loaded.path, model, proof, formats)
     card.write(loaded.path)
     return report
+
+
+def _data(loaded: Bundle) -> tuple[Run, Dataset]:
+    """The run of a bundle, and its data as they are now.
+
+    Raises:
+        FileNotFoundError: they have moved.
+        ValueError: they hold other classes.
+    """
+    run = dataclasses.replace(loaded.run, task=loaded.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
+    data = datasets.load(run, folder=loaded.path)
+    if data.classes != loaded.classes and loaded.task in CLASSED:
+        raise ValueError(
+            f"'{loaded.path}' was trained on the classes {', '.join(loaded.classes)}; "
+            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
+        )
+    return run, data
 
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
