@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.autoencoder import codes_in, codes_of, kind_of
-from pipelines.autoencoding import Autoencoding
+from pipelines.autoencoding import Autoencoding, Likelihood
 from pipelines.datasets import Dataset, Part
 from pipelines.feed import Feed
 from pipelines.objectives import latent_pictures
@@ -141,26 +141,36 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
             told.setdefault(name, []).append(value.astype("float64"))
     found = {name: np.concatenate(values) for name, values in told.items()}
     if options.kind == "codebook":
-        places = math.prod(model.output["codes"].shape[1:])
-        found["divergence"] = np.array([places * math.log(codes)])
+        found["divergence"] = np.array([math.prod(model.output["codes"].shape[1:]) * math.log(codes)])
     means = {name: float(values.mean()) for name, values in found.items() if name != "codes"}
-    elbo, unit = -(means["reconstruction"] + means["divergence"]), level(options.likelihood)
-    shares = found["codes"].sum(axis=0) / found["codes"].sum() if codes else np.ones(1)
-    bits = -elbo / math.prod(model.output["image"].shape[1:]) / math.log(2) - (math.log2(unit) if unit else 0.0)
+    elbo = -(means["reconstruction"] + means["divergence"])
+    used, perplexity = _use(found["codes"].sum(axis=0)) if codes else (None, None)
     return AutoencodingScores(
         examples=len(found["squares"]),
         likelihood=options.likelihood,
         elbo=elbo,
         reconstruction=means["reconstruction"],
         divergence=means["divergence"],
-        bits=bits,
+        bits=_bits(elbo, math.prod(model.output["image"].shape[1:]), options.likelihood),
         mse=means["squares"],
         codes=codes,
-        used=int((shares > 0).sum()) if codes else None,
-        perplexity=float(np.exp(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())) if codes else None,
+        used=used,
+        perplexity=perplexity,
         bound=means.get("bound"),
         samples=options.samples,
     )
+
+
+def _use(counts: np.ndarray) -> tuple[int, float]:
+    """How many codes occur, and as many as if all were equally frequent, from how often each does: (codes,)."""
+    shares = counts[counts > 0] / counts.sum()
+    return len(shares), float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _bits(elbo: float, dimensions: int, likelihood: Likelihood) -> float:
+    """Bits a dimension of an ELBO in nats; of a density, for pixels of 256 levels."""
+    unit = level(likelihood)
+    return -elbo / dimensions / math.log(2) - (math.log2(unit) if unit else 0.0)
 
 
 def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound, *, samples: int) -> np.ndarray:
