@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines import bundle, card, datasets, drawn_export, images, latents, metadata, objectives
 from pipelines.agreement import Format, Tolerance
+from pipelines.bundle import Bundle
 from pipelines.data import Pairs, Texts
 from pipelines.datasets import Dataset, Part
 from pipelines.deliver_parts import export_parts
@@ -53,15 +54,7 @@ def export_bundle(
         ExportError: a file cannot be made or disagrees with Keras; nothing was exported.
     """
     loaded = bundle.load(path)
-    run = dataclasses.replace(loaded.run, task=loaded.task)
-    if run.drawing is not None:
-        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
-    data = datasets.load(run, folder=loaded.path)
-    if data.classes != loaded.classes and loaded.task in CLASSED:
-        raise ValueError(
-            f"'{path}' was trained on the classes {', '.join(loaded.classes)}; "
-            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
-        )
+    run, data = _data(loaded)
     model = loaded.load_model()
     part: Part = "test" if len(data.parts["test"]) else "validation"
     proof = samples(run, data, model, part, PROOF_SAMPLES)
@@ -96,6 +89,25 @@ def export_bundle(
     return report
 
 
+def _data(loaded: Bundle) -> tuple[Run, Dataset]:
+    """The run of a bundle, and its data as they are now.
+
+    Raises:
+        FileNotFoundError: they have moved.
+        ValueError: they hold other classes.
+    """
+    run = dataclasses.replace(loaded.run, task=loaded.task)
+    if run.drawing is not None:
+        run = dataclasses.replace(run, drawing=run.drawing.of_bundle(loaded.path))
+    data = datasets.load(run, folder=loaded.path)
+    if data.classes != loaded.classes and loaded.task in CLASSED:
+        raise ValueError(
+            f"'{loaded.path}' was trained on the classes {', '.join(loaded.classes)}; "
+            f"'{loaded.run.data.source}' now holds {', '.join(data.classes)}."
+        )
+    return run, data
+
+
 def _in_parts(
     task: Task,
     model: keras.Model,
@@ -113,7 +125,8 @@ def _in_parts(
 
 def pixels_file(run: Run, model: keras.Model) -> dict[str, str]:
     """How images must look that a model takes beside texts, as a file for its exports; other models' tell it anyhow."""
-    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if isinstance(run.data, Pairs) else {}
+    both = isinstance(run.data, Pairs) and "image" in input_tensors(model)
+    return {metadata.PIXELS: metadata.pixels_text(pixels_of(model))} if both else {}
 
 
 def samples(run: Run, data: Dataset, model: keras.Model, part: Part, count: int) -> Drawn | None:

@@ -69,6 +69,10 @@ class ExportedDescriber:
             (self.prompt if prompt is None else prompt).rstrip(), add_special_tokens=False
         ).ids
         room = (self.writer.length or len(before) + 1) - len(before)
+        if length is not None and not 1 <= length <= room:
+            raise ValueError(
+                f"length={length} must be 1 to {room}: the exported step keeps {self.writer.length} tokens."
+            )
         found = []
         for image in images:
             self.writer.begin({"image": image})

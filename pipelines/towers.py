@@ -22,8 +22,8 @@ def together(model: keras.Model, groups: Groups) -> Groups:
     "image.neck+text.neck", "image.block11+text.block11", and so on. Of towers that are not equally deep, the first
     groups of the deeper one stand alone. The groups of any other model stay as they are.
     """
-    outputs = model.output if isinstance(model.output, Mapping) else {}
-    if not set(_MET) <= set(outputs):
+    outputs = getattr(model, "output", None)  # Keras' sequential models have none
+    if not isinstance(outputs, Mapping) or not set(_MET) <= set(outputs):
         return groups
     heads = [name for name in groups if name.rpartition(".")[2] == "head"]
     sides = [[name for name in groups if name.startswith(f"{tower}.") and name not in heads] for tower in TOWERS]

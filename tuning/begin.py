@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.commands import data_options, training_options
-from pipelines.commands.training import phases_of, usual_weights
+from pipelines.commands.usual import phases_of, usual_weights
 from pipelines.data import AnyData, Images, Series, Tables, Texts
 from pipelines.run import Run
 from tuning import spaces

@@ -105,8 +105,8 @@ def similarity_of(model: keras.Model) -> Similarity:
         ValueError: it has none.
     """
     found = next((layer for layer in model.layers if isinstance(layer, Similarity)), None)
-    given = model.output if isinstance(model.output, Mapping) else {}
-    if found is None or not {"image_embedding", "text_embedding"} <= set(given):
+    given = getattr(model, "output", None)  # Keras' sequential models have none
+    if found is None or not isinstance(given, Mapping) or not {"image_embedding", "text_embedding"} <= set(given):
         raise ValueError(f'{model.name!r} does not compare images with texts. Build it with task="contrast", as clip.')
     return found
 

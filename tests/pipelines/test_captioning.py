@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines import marks, objectives, train
+from pipelines import deliver, marks, metadata, objectives, train
 from pipelines.bleu import bleu, words
 from pipelines.bundle import load
 from pipelines.data import Pairs
 from pipelines.describer import Describer
+from pipelines.exported_captions import ExportedDescriber
 from pipelines.objectives.captioning import CaptionScores, begun
 from pipelines.predict import Predictor
 from pipelines.recipes import from_scratch
@@ -82,6 +83,23 @@ def test_a_run_ends_in_a_bundle_that_writes_captions(trained):
     assert not any(text.startswith("here is") for text in opened.captions(pictures, prompt="one", length=3))
     with pytest.raises(ValueError, match="zoo caption"):
         Predictor.open(out)
+
+
+@pytest.mark.slow
+def test_exported_parts_write_what_keras_writes(trained):
+    rows = deliver.export_bundle(trained.path, ("saved_model", "float32")).rows
+    files = {row.file for row in rows}
+    assert files == {"saved_model", "float32.tflite", "float32_step.tflite", "float32_encoder.tflite"}
+    pictures = sorted((trained.path.parent / "captions_shapes/images").iterdir())[:2]
+    wanted = Describer.open(trained.path).captions(pictures, length=3)
+    for name in ("saved_model", "float32_step.tflite", "float32.tflite"):
+        path = trained.path / name
+        assert metadata.read_pixels(path).resize == "squash"
+        assert ExportedDescriber.open(path).captions(pictures, length=3) == wanted
+    with pytest.raises(ValueError, match="keeps 16 tokens"):
+        ExportedDescriber.open(path).captions(pictures, length=40)
+    with pytest.raises(FileNotFoundError, match="zoo export"):
+        ExportedDescriber.open(trained.path / "dynamic.tflite")
 
 
 def test_what_is_not_trained_is_told(tmp_path):

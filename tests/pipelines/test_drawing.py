@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -121,6 +123,28 @@ def test_a_run_that_stopped_ends_with_the_same_weights(folder, finished):
     assert resumed.scores == finished.scores
     pictures = [(each.path / "pictures/final.png").read_bytes() for each in (resumed, finished)]
     assert pictures[0] == pictures[1]
+
+
+def on_devices(folder, devices, precision, accumulate):
+    target = folder / f"{devices}_{precision}_{accumulate}.npz"
+    program = [sys.executable, "-m", "tests.pipelines.drawing_devices", str(folder)]
+    command = [*program, str(devices), precision, str(accumulate), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(np.load(target))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-6), ("bfloat16", 3e-3)])
+def test_two_devices_and_micro_batches_learn_what_one_learns(folder, precision, near):
+    one, two = (on_devices(folder, devices, precision, 1) for devices in (1, 2))
+    assert (int(one["replicas"]), int(two["replicas"])) == (1, 2)
+    assert one["computes"].tolist() == [precision]
+    several = [two] + ([on_devices(folder, 1, precision, 3)] if precision == "float32" else [])
+    for found in several:
+        np.testing.assert_allclose(found["weights"], one["weights"], atol=near)
+        for name in ("losses", "metrics", "norms"):
+            np.testing.assert_allclose(found[name], one[name], rtol=max(near, 1e-5) * 10)
 
 
 @pytest.mark.slow

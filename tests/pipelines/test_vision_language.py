@@ -15,6 +15,7 @@ import zoo
 from pipelines import marks, vision_language
 from pipelines.commands.captioning import caption as command
 from pipelines.describer import Describer
+from pipelines.export import export
 from pipelines.tokenizers import open_tokenizer
 from tests.parity import packs
 from tests.parity.answers import feed
@@ -80,7 +81,8 @@ def test_captions_are_those_of_the_reference(opened, monkeypatch):
     assert found == [" ".join(told[0].split()[:9]), told[1]]
 
 
-@pytest.mark.parametrize("beams", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("beams", [2, 3])
 def test_a_cache_changes_no_caption_that_a_search_finds(opened, beams):
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
     images[1] //= 4
@@ -95,6 +97,7 @@ def test_a_cache_changes_no_caption_that_a_search_finds(opened, beams):
     assert ways[0] != greedy
 
 
+@pytest.mark.slow
 def test_the_end_token_ends_a_caption(opened):
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
     options = {"length": 6, "prompt": "w7"}
@@ -115,11 +118,8 @@ def test_a_question_is_answered_as_the_reference_answers_it(tmp_path, monkeypatc
     questions = [" ".join(f"w{token}" if token > 4 else WORDS[token] for token in row) for row in given]
     wanted = packs.arrays({"": pack.generation["sequences"]})[""][:, 1:]
     images = pictures(pack, opened.model)
-    for cached in (True, False):
-        found = vision_language.ask(
-            opened.model, images, questions, opened.tokenizer, length=8, marks=opened.marks, cached=cached
-        )
-        assert found == [" ".join(f"w{token}" for token in row) for row in wanted]
+    found = vision_language.ask(opened.model, images, questions, opened.tokenizer, length=8, marks=opened.marks)
+    assert found == [" ".join(f"w{token}" for token in row) for row in wanted]
 
 
 def test_matches_are_the_softmax_of_the_whole_model(opened):
@@ -146,6 +146,29 @@ def test_marks_of_a_bundle_are_read_and_checked(tmp_path, opened):
             marks.of_folder(tmp_path, opened.tokenizer, 130)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["match", "answer"])
+def test_models_of_several_inputs_are_exported(task, tmp_path):
+    random = np.random.default_rng(0)
+    texts = {"token_ids": random.integers(3, 120, (3, 8)), "padding_mask": np.ones((3, 8), int)}
+    texts["padding_mask"][1, 5:] = 0
+    samples = {"image": random.integers(0, 256, (3, 16, 32, 3)).astype("float32"), **texts}
+    if task == "answer":
+        samples |= {f"decoder_{name}": array for name, array in texts.items()}
+    report = export(
+        scrambled(task),
+        ("saved_model", "float32"),
+        out=tmp_path,
+        task=task,
+        samples=samples,
+        steps=8 if task == "answer" else 0,
+        apart=False,
+    )
+    parts = {"float32_step.tflite", "float32_encoder.tflite"} if task == "answer" else set()
+    assert {row.file for row in report.rows} == {"saved_model", "float32.tflite", *parts}
+    assert max(row.logit_difference for row in report.rows) < 1e-3
+
+
 def run(*arguments) -> str:
     app = typer.Typer()
     app.command()(command)
@@ -154,6 +177,7 @@ def run(*arguments) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_command_says_what_images_show(folder, opened, photos):
     wanted = opened.captions(photos, prompt="w9", beams=2, length=4)
     told = run(folder, *photos, "--prompt", "w9", "--beams", 2, "--length", 4)
@@ -161,25 +185,25 @@ def test_the_command_says_what_images_show(folder, opened, photos):
     assert run(folder, photos[0], "--length", 3) == f"{opened.captions(photos[:1], length=3)[0]}\n"
 
 
-def test_mistakes_are_told(folder, photos, tmp_path):
-    text, empty = tmp_path / "text.png", tmp_path / "none"
+def test_mistakes_are_told(folder, opened, photos, tmp_path):
+    text = tmp_path / "text.png"
     text.write_text("no image")
-    empty.mkdir()
-    gpt = packs.load("hf_gpt2_lm").write(tmp_path / "gpt")
-    cases = [
-        ((folder, text), "cannot be decoded"),
-        ((folder, tmp_path / "absent.png"), "There is no image at"),
-        ((folder, photos[0], "--question", "w9 w8"), "task='caption'.*takes one of task='answer'"),
-        ((folder, photos[0], "--match", "w9"), "task='caption'.*takes one of task='match'"),
-        ((folder, photos[0], "--length", 40), "takes 32 tokens"),
-        ((folder, photos[0], "--prompt", "w9 " * 40), "takes 32 tokens"),
-        ((folder, photos[0], "--length", 0), "at least 1"),
-        ((folder, photos[0], "--question", "w9", "--prompt", "w9"), "--prompt is how a caption begins"),
-        ((gpt, photos[0]), "does not read images and texts together"),
-    ]
-    for arguments, message in cases:
+    for function, message in (
+        (lambda: opened.captions([text]), "cannot be decoded"),
+        (lambda: opened.answers(photos, "w9 w8"), r"task='caption'.*takes one of task='answer'"),
+        (lambda: opened.matches(photos, ["w9"]), r"task='caption'.*takes one of task='match'"),
+        (lambda: opened.captions(photos, length=40), "takes 32 tokens"),
+        (lambda: opened.captions(photos, prompt="w9 " * 40), "takes 32 tokens"),
+        (lambda: opened.captions(photos, length=0), "at least 1"),
+        (lambda: run(folder, tmp_path / "absent.png"), "There is no image at"),
+        (lambda: run(folder, photos[0], "--question", "w9", "--prompt", "w9"), "--prompt is how a caption begins"),
+        (lambda: run(folder, photos[0], "--question", "w9", "--match", "w9"), "not both"),
+    ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            run(*arguments)
+            function()
+    gpt = packs.load("hf_gpt2_lm").write(tmp_path / "gpt")
+    with pytest.raises(ValueError, match="does not read images and texts together"):
+        Describer.open(gpt)
 
 
 def test_images_and_texts_that_do_not_fit_are_refused(opened):

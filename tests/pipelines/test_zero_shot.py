@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from tokenizers import pre_tokenizers
 
 import zoo
 from pipelines.tokenizers import open_tokenizer
 from pipelines.zero_shot import class_embeddings, tower, zero_shot
+from tests.pipelines.clip_files import files
 from tests.rows import ROWS
 
-MERGES = ["c a", "ca t</w>", "d o", "do g</w>", "p h", "ph o", "t o</w>", "pho to</w>", "' s</w>"]
 WANTED = (  # by transformers 5.23
     ("A photo of a  Cat's DOG!!", [521, 320, 519, 78, 325, 320, 513, 520, 515, 0, 256, 522]),
     (
@@ -31,16 +27,6 @@ SIZES = {**ROWS["clip_vit_base32"].tiny, "vocabulary": 523}
 @pytest.fixture
 def tokenizer(tmp_path):
     return open_tokenizer(files(tmp_path))
-
-
-def files(folder: Path) -> Path:
-    """vocab.json and merges.txt of a small CLIP."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merged = [merge.replace(" ", "") for merge in MERGES]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *merged, "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(MERGES) + "\n")
-    return folder
 
 
 def test_the_tokens_are_those_of_transformers_also_from_tokenizer_json(tokenizer, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.recipes import from_scratch
+from pipelines.recipes import fine_tuning, from_scratch
 from pipelines.run import Images, Run
 from tuning import conclusion, journal, preflight, terms
 from tuning.plan import Objective, Plan
@@ -152,6 +152,24 @@ def test_what_is_found_beats_the_default_recipe(tmp_path):
     }
     found = search(Plan(shared, Space(ranges), trials=6), folder=tmp_path / "search", progress=False)
     usual = next(trial for trial in found.trials if trial.values["recipe.learning_rate"] == 1e-3)
+    assert found.best.result.scores["val_accuracy"] > usual.result.scores["val_accuracy"]
+
+
+@pytest.mark.slow
+def test_what_is_found_beats_the_default_recipe_of_published_weights(tmp_path):
+    data = Images("digits", size=48)
+    shared = Run("mobilenet_v2", data, fine_tuning(epochs=2), tmp_path, weights="bundled")
+    ranges = {
+        "recipe": "fine_tuning",
+        "recipe.epochs": 2,
+        "recipe.learning_rate": {"float": [3e-4, 3e-3], "sampling": "log", "default": 1e-3},
+        "recipe.layer_decay": {"float": [0.7, 1.0], "default": 0.8},
+        "batch": [32, 16],
+        "data.augment": ["light", "none"],
+    }
+    found = search(Plan(shared, Space(ranges), trials=6), folder=tmp_path / "search", progress=False)
+    usual = found.trials[0]  # the defaults of all ranges
+    assert usual.values["recipe.learning_rate"] == 1e-3
     assert found.best.result.scores["val_accuracy"] > usual.result.scores["val_accuracy"]
 
 
