@@ -95,11 +95,6 @@ class Reconstruction(Objective):
 
 def reconstruct(data: Dataset, given: Autoencoding | None = None, *, epochs: int = 1) -> Objective:
     """Images (B, H, W, C) for what comes back of them; labels, if there are any, are for models that take them."""
-    mixes = [name for name in ("mixup", "cutmix") if getattr(getattr(data, "images", None), name, 0)]
-    if mixes:
-        raise ValueError(
-            f"Images({mixes[0]}=...) mixes images and their labels, and an autoencoder gives back images as they are."
-        )
     from pipelines.codebook_engine import CodebookEngine  # which comes after the losses, and they are beside this one
 
     def evaluate(model: keras.Model, batches: tf.data.Dataset, part: Part) -> AutoencodingScores:
