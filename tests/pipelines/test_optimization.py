@@ -206,6 +206,8 @@ def test_the_options_of_the_command_become_fields_of_a_run():
         "class_weights": {"rare": 5.0, "a=b": 2.5},
         "positive_weights": None,
         "distillation": None,
+        "adversary": None,
+        "autoencoding": None,
         "overrides": {"dropout": 0.2},
     }
     assert dataclasses.replace(RUN, **run_options({})) == RUN
