@@ -63,7 +63,7 @@ def export_bundle(
     length = length or usual_length(run, model, proof, calibration)
     files = {name: (loaded.path / name).read_text("utf-8") for name in data.files()}
     if loaded.task == "contrast":
-        towers = export_towers(
+        return export_towers(
             model,
             formats,
             out=loaded.path,
@@ -73,8 +73,6 @@ def export_bundle(
             files=files,
             tolerance=tolerance,
         )
-        card.write(loaded.path)
-        return towers
     report = export(
         model,
         formats,

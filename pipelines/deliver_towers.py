@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from pipelines import card
 from pipelines.agreement import Format, Tolerance
 from pipelines.export import ExportReport, export
 from pipelines.exportable import usual_formats
@@ -49,7 +50,7 @@ def export_towers(
     files: Mapping[str, str],
     tolerance: Tolerance | None,
 ) -> TowerReports:
-    """Write image_tower and text_tower below `out`: files that give embeddings of length 1, as the model does.
+    """Write image_tower and text_tower into a bundle, and its card: files that give embeddings of length 1.
 
     int8 is for the image tower alone, and none of the usual formats: an embedding is compared with others, and small
     differences tell. `files` belong to the texts: tokenizer.json.
@@ -76,6 +77,7 @@ def export_towers(
             files=files if kind == "text" else None,
             tolerance=tolerance,
         )
+    card.write(out)
     return TowerReports(found)
 
 
