@@ -140,7 +140,7 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
         found["divergence"] = np.array([places * math.log(codes)])
     means = {name: float(values.mean()) for name, values in found.items() if name != "codes"}
     elbo, unit = -(means["reconstruction"] + means["divergence"]), level(options.likelihood)
-    shares = found["codes"].sum(axis=0) / found["codes"].sum() if codes else np.ones(1)
+    use = _use(found["codes"].sum(axis=0)) if codes else {}
     bits = -elbo / math.prod(model.output["image"].shape[1:]) / math.log(2) - (math.log2(unit) if unit else 0.0)
     return AutoencodingScores(
         examples=len(found["squares"]),
@@ -151,11 +151,16 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
         bits=bits,
         mse=means["squares"],
         codes=codes,
-        used=int((shares > 0).sum()) if codes else None,
-        perplexity=float(np.exp(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())) if codes else None,
         bound=means.get("bound"),
         samples=options.samples,
+        **use,
     )
+
+
+def _use(counts: np.ndarray) -> dict[str, Any]:
+    """How many codes occur, and how many equally frequent ones would say as much."""
+    shares = counts[counts > 0] / counts.sum()
+    return {"used": len(shares), "perplexity": float(np.exp(-(shares * np.log(shares)).sum()))}
 
 
 def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound, *, samples: int) -> np.ndarray:
