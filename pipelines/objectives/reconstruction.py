@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -168,6 +168,18 @@ def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound,
 
     With one of the `samples` it is the ELBO, and it rises toward the log-likelihood with more of them.
     """
+    weigh = _weigher(model, loss)
+    logs = []
+    for which in range(samples):
+        draws = tf.stack([inputs[DRAWS][:, 0], inputs[DRAWS][:, 1] + which], axis=1)
+        logs.append(np.asarray(weigh({**inputs, DRAWS: draws}), "float64"))
+    largest = np.max(logs, axis=0)
+    return largest + np.log(np.mean(np.exp(np.stack(logs) - largest), axis=0))
+
+
+@functools.lru_cache(maxsize=1)  # of all batches of a set
+def _weigher(model: Autoencoder, loss: Bound) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """The logarithms of the weights of one draw for each image, (B,)."""
     noise_of = model.get_layer("neck_noise")
 
     @tf.function(reduce_retracing=True)
@@ -178,12 +190,7 @@ def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound,
         prior_to_posterior = 0.5 * tf.square(noise) + tf.math.log(deviation) - 0.5 * tf.square(latent)
         return tf.reduce_sum(prior_to_posterior, axis=-1) - loss.reconstruction(inputs["image"], outputs)
 
-    logs = []
-    for which in range(samples):
-        draws = tf.stack([inputs[DRAWS][:, 0], inputs[DRAWS][:, 1] + which], axis=1)
-        logs.append(np.asarray(weigh({**inputs, DRAWS: draws}), "float64"))
-    largest = np.max(logs, axis=0)
-    return largest + np.log(np.mean(np.exp(np.stack(logs) - largest), axis=0))
+    return weigh
 
 
 def _drawn(batch: Any, draw: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
