@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.autoencoder import codes_in, codes_of, kind_of
-from pipelines.autoencoding import Autoencoding, Likelihood
+from pipelines.autoencoding import Autoencoding
 from pipelines.datasets import Dataset, Part
 from pipelines.feed import Feed
 from pipelines.objectives import latent_pictures
@@ -136,36 +136,31 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
             told.setdefault(name, []).append(value.astype("float64"))
     found = {name: np.concatenate(values) for name, values in told.items()}
     if options.kind == "codebook":
-        found["divergence"] = np.array([math.prod(model.output["codes"].shape[1:]) * math.log(codes)])
+        places = math.prod(model.output["codes"].shape[1:])
+        found["divergence"] = np.array([places * math.log(codes)])
     means = {name: float(values.mean()) for name, values in found.items() if name != "codes"}
-    elbo = -(means["reconstruction"] + means["divergence"])
-    used, perplexity = _use(found["codes"].sum(axis=0)) if codes else (None, None)
+    elbo, unit = -(means["reconstruction"] + means["divergence"]), level(options.likelihood)
+    use = _use(found["codes"].sum(axis=0)) if codes else {}
+    bits = -elbo / math.prod(model.output["image"].shape[1:]) / math.log(2) - (math.log2(unit) if unit else 0.0)
     return AutoencodingScores(
         examples=len(found["squares"]),
         likelihood=options.likelihood,
         elbo=elbo,
         reconstruction=means["reconstruction"],
         divergence=means["divergence"],
-        bits=_bits(elbo, math.prod(model.output["image"].shape[1:]), options.likelihood),
+        bits=bits,
         mse=means["squares"],
         codes=codes,
-        used=used,
-        perplexity=perplexity,
         bound=means.get("bound"),
         samples=options.samples,
+        **use,
     )
 
 
-def _use(counts: np.ndarray) -> tuple[int, float]:
-    """How many codes occur, and as many as if all were equally frequent, from how often each does: (codes,)."""
+def _use(counts: np.ndarray) -> dict[str, Any]:
+    """How many codes occur, and how many equally frequent ones would say as much."""
     shares = counts[counts > 0] / counts.sum()
-    return len(shares), float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def _bits(elbo: float, dimensions: int, likelihood: Likelihood) -> float:
-    """Bits a dimension of an ELBO in nats; of a density, for pixels of 256 levels."""
-    unit = level(likelihood)
-    return -elbo / dimensions / math.log(2) - (math.log2(unit) if unit else 0.0)
+    return {"used": len(shares), "perplexity": float(np.exp(-(shares * np.log(shares)).sum()))}
 
 
 def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound, *, samples: int) -> np.ndarray:
@@ -173,6 +168,18 @@ def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound,
 
     With one of the `samples` it is the ELBO, and it rises toward the log-likelihood with more of them.
     """
+    weigh = _weigher(model, loss)
+    logs = []
+    for which in range(samples):
+        draws = tf.stack([inputs[DRAWS][:, 0], inputs[DRAWS][:, 1] + which], axis=1)
+        logs.append(np.asarray(weigh({**inputs, DRAWS: draws}), "float64"))
+    largest = np.max(logs, axis=0)
+    return largest + np.log(np.mean(np.exp(np.stack(logs) - largest), axis=0))
+
+
+@functools.lru_cache(maxsize=1)  # of all batches of a set
+def _weigher(model: Autoencoder, loss: Bound) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """The logarithms of the weights of one draw for each image, (B,)."""
     noise_of = model.get_layer("neck_noise")
 
     @tf.function(reduce_retracing=True)
@@ -183,12 +190,7 @@ def importance(model: Autoencoder, inputs: Mapping[str, tf.Tensor], loss: Bound,
         prior_to_posterior = 0.5 * tf.square(noise) + tf.math.log(deviation) - 0.5 * tf.square(latent)
         return tf.reduce_sum(prior_to_posterior, axis=-1) - loss.reconstruction(inputs["image"], outputs)
 
-    logs = []
-    for which in range(samples):
-        draws = tf.stack([inputs[DRAWS][:, 0], inputs[DRAWS][:, 1] + which], axis=1)
-        logs.append(np.asarray(weigh({**inputs, DRAWS: draws}), "float64"))
-    largest = np.max(logs, axis=0)
-    return largest + np.log(np.mean(np.exp(np.stack(logs) - largest), axis=0))
+    return weigh
 
 
 def _drawn(batch: Any, draw: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
