@@ -87,6 +87,7 @@ def finished(folder):
     return train.train(drawings.run(folder, "whole"), progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_stands_alone_once_it_is_finished(folder, finished, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(finished.path, moved)
@@ -176,6 +177,7 @@ def test_what_cannot_be_trained_is_said(folder, options, message):
         learned(run)
 
 
+@pytest.mark.slow
 def test_what_is_no_codebook_is_refused(folder, finished, tmp_path):
     with pytest.raises(FileNotFoundError):
         open_codebook(tmp_path / "nowhere")
@@ -196,6 +198,7 @@ def test_options_are_checked_and_kept_in_a_run(folder):
     assert Run.from_json(run.to_json().replace('"drawing"', '"drawing_"').replace("drawing_", "drawing")) == run
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sampled_is_said(finished):
     for options, message in (
         ({}, "draws after a text, and there is none"),
@@ -210,6 +213,7 @@ def test_what_cannot_be_sampled_is_said(finished):
             sample(finished, **options)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_in_two_folders_of_a_checkpoint(tmp_path):
     from tests.parity import packs
 

@@ -82,6 +82,7 @@ def test_guidance_is_a_step_from_an_empty_text_to_the_own_one():
     )
 
 
+@pytest.mark.slow
 def test_what_is_drawn_hangs_on_the_seed_and_not_on_the_batch():
     model, strategy = model_of(), Sample(top_k=8, seed=2)
     whole = draw(model, TEXTS, strategy=strategy, guidance=1.0)
@@ -91,6 +92,7 @@ def test_what_is_drawn_hangs_on_the_seed_and_not_on_the_batch():
     assert (whole[0] != whole[2]).any()  # copies of a text
 
 
+@pytest.mark.slow
 def test_an_image_that_was_begun_is_completed():
     model = model_of()
     begun = [[3, 1], [2, 2], [5, 0]]
@@ -109,7 +111,7 @@ def test_an_image_that_was_begun_is_completed():
         (lambda model: draw(model, TEXTS, guidance=float("nan")), "must be a number of at least 0"),
         (lambda model: draw(model, TEXTS, batch=0), "batch=0 must be a whole number over 0"),
         (lambda model: draw(model, TEXTS, begun=[[16]] * 3), "An image holds the id 16"),
-        (lambda model: draw(zoo.create("lenet"), TEXTS), "writes no images after texts"),
+        (lambda model: draw(zoo.create("lenet5"), TEXTS), "writes no images after texts"),
         (
             lambda model: generate(model, [[0, 1]], new_tokens=1, guidance=Guidance(2, [[0, 1, 2]])),
             "a prompt for each of the 1 texts, of no more tokens",
