@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def _written(
 def _captions(model: keras.Model, images: np.ndarray, data: PairData) -> list[str]:
     """Greedy captions as long as those to learn from, without their prompt."""
     options = {"prompt": data.prompt, "length": data.longest, "marks": data.marks}
-    found = write(model, images, data.tokenizer, **options)
+    with ThreadPoolExecutor(1) as outside:  # of the strategy's scope, in which caches would be on all devices
+        found = outside.submit(write, model, images, data.tokenizer, **options).result()
     before = len(data.tokenizer.decode(data.prompt_ids))
     return [text[before:].strip() for text in found]
 
