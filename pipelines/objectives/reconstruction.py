@@ -136,8 +136,7 @@ def score(model: keras.Model, batches: tf.data.Dataset, given: Autoencoding | No
             told.setdefault(name, []).append(value.astype("float64"))
     found = {name: np.concatenate(values) for name, values in told.items()}
     if options.kind == "codebook":
-        places = math.prod(model.output["codes"].shape[1:])
-        found["divergence"] = np.array([places * math.log(codes)])
+        found["divergence"] = np.array([math.prod(model.output["codes"].shape[1:]) * math.log(codes)])
     means = {name: float(values.mean()) for name, values in found.items() if name != "codes"}
     elbo, unit = -(means["reconstruction"] + means["divergence"]), level(options.likelihood)
     use = _use(found["codes"].sum(axis=0)) if codes else {}
