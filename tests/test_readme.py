@@ -10,7 +10,11 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
+SLOW = (0, 2)  # which train
+NUMBERS = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in range(len(BLOCKS))]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 def test_python_blocks_run(number, tmp_path, monkeypatch):
     """Each by itself, but in this process, which has imported TensorFlow already."""
     monkeypatch.chdir(tmp_path)

@@ -147,7 +147,7 @@ def test_keras_applications_fine_tune_with_groups_as_lists():
     assert len(moved) > 5
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("one_cycle", marks=pytest.mark.slow)])
 def test_a_fitted_model_saved_by_keras_comes_back_compiled_and_learns_on(tmp_path, schedule):
     """With its rates by group, its loss and its metric: nothing of them is known to Keras by itself."""
     model, data = toy.model(dropout=0.0), toy.dataset()

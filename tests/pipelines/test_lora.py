@@ -159,6 +159,7 @@ def test_moments_of_factors_go_on_in_a_phase_of_the_same_rank():
         np.testing.assert_array_equal(new[name], old[name])
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_a_plain_model_with_its_best_weights():
     model = transformer("bert_tiny")
     before = snapshot(model)

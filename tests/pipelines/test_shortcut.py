@@ -149,9 +149,8 @@ def test_where_little_is_saved_it_is_not(tmp_path, plain, cuts):
     assert not cuts
 
 
-@pytest.mark.parametrize(
-    "name", ["removed", pytest.param("kept", marks=pytest.mark.slow), pytest.param("shared", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["removed", "kept", "shared"])
 def test_it_goes_on_bit_for_bit(tmp_path, plain, cuts, name):
     options = {"recipe": (Phase(2, 1e-2), Phase(1, 1e-2, unfreeze=2)), "save_steps": 1}
     whole, told, _ = trained(run(tmp_path / "whole", plain, **options))

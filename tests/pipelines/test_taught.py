@@ -262,6 +262,7 @@ def trained(folder, *, go_on: bool = False) -> tuple[list[np.ndarray], str]:
     return model.get_weights(), str([tuple(epoch.metrics.values()) for epoch in history.epochs])
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_any_step_to_the_same_weights(tmp_path):
     weights, history = trained(tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run")

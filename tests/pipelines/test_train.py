@@ -58,6 +58,7 @@ def test_the_same_run_from_its_json_gives_the_same_weights(finished, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(tmp_path):
     data = Images(str(small.folder(tmp_path / "colours")), size=16)
     phases = (Phase(8, 3e-2, unfreeze="all", batch_norm="train"),)
