@@ -147,9 +147,14 @@ def keras_loss(reduction: str) -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
 
 
-def momentum(model: keras.Model) -> keras.optimizers.Optimizer:
+def momentum(model: keras.Model, *, rate: float = 0.02) -> keras.optimizers.Optimizer:
     """One for all variables, at one rate."""
-    return keras.optimizers.SGD(0.02, momentum=0.9)
+    return keras.optimizers.SGD(rate, momentum=0.9)
+
+
+def slowly(model: keras.Model) -> keras.optimizers.Optimizer:
+    """The same for a loss as steep as that of contrast, so that weights go no further than in other problems."""
+    return momentum(model, rate=0.002)
 
 
 def grouped(name: str) -> Callable[[keras.Model], keras.optimizers.Optimizer]:
@@ -188,8 +193,8 @@ KINDS = {
     "taught_normalized": Kind(pictures, pupil(normalized)),
     "taught_tokens": Kind(tokens, pupil(tagger)),
     "taught_ragged": Kind(pictures, pupil(plain), batch=25),
-    "contrast": Kind(captioned, towers, SymmetricCrossEntropy, engine=CachedEngine, metrics=()),
-    "contrast_ragged": Kind(captioned, towers, SymmetricCrossEntropy, batch=25, engine=CachedEngine, metrics=()),
+    "contrast": Kind(captioned, towers, SymmetricCrossEntropy, optimizer=slowly, engine=CachedEngine, metrics=()),
+    "contrast_ragged": Kind(captioned, towers, SymmetricCrossEntropy, 25, slowly, CachedEngine, metrics=()),
     "ragged": Kind(weighted_pictures, plain, batch=25),
     **{name: Kind(weighted_pictures, plain, optimizer=grouped(name)) for name in OPTIMIZERS},
     "muon": Kind(tokens, tagger, optimizer=grouped("muon")),  # which is for hidden matrices
