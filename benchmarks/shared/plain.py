@@ -82,14 +82,11 @@ class Gan(keras.Model):
 
 
 class _Plain(keras.Model):
-    """One loss of all outputs, and Keras' own step."""
+    """Keras' own step for what the loss_of(inputs, targets, weights) of a subclass gives."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.seen = keras.metrics.Mean("loss")
-
-    def loss_of(self, inputs, targets, weights):
-        raise NotImplementedError
 
     def train_step(self, data):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
