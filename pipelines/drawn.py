@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines import grids
 from pipelines.codebook import DECODER
-from pipelines.ranking import open_judge, similarities
+from pipelines.matching import Matcher
 from pipelines.sample import Request, Sampled
 from pipelines.strategies import Sample
 from pipelines.text_to_image import BATCH, draw, text_ids
@@ -36,7 +36,7 @@ def sampled(bundle: Bundle, request: Request) -> Sampled:
             f"'{bundle.path}' draws after a text, and there is none: zoo sample {bundle.path} \"a red square\"."
         )
     strategy = Sample(request.temperature or 1.0, request.top_k, request.top_p, seed=request.seed)
-    judge = None if request.rank_by is None else open_judge(request.rank_by)
+    judge = None if request.rank_by is None else Matcher.open(request.rank_by)
     model, decoder = bundle.load_model(), load_model(bundle.path / DECODER)
     ids = text_ids(open_tokenizer(bundle.path), [request.text], layout_of(model))
     guidance = 1.0 if request.guidance is None else request.guidance
@@ -46,6 +46,6 @@ def sampled(bundle: Bundle, request: Request) -> Sampled:
     names = (request.text,) * len(images)
     if judge is None:
         return Sampled(images, names)
-    fits = similarities(*judge, images, request.text)
+    fits = judge.pictures(images) @ judge.texts([request.text])[0]
     order = np.argsort(-fits, kind="stable")
     return Sampled(images[order], tuple(f"{request.text} {fits[index]:.3f}" for index in order))

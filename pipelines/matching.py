@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,6 +84,17 @@ class Matcher:
         found = [self._looked_at(read_images(chunk, self.pixels)) for chunk in _chunks(files)]
         return np.concatenate(found) if found else np.zeros((0, self._look.output.shape[-1]), "float32")
 
+    def pictures(self, images: np.ndarray) -> np.ndarray:
+        """The embeddings of images (N, H, W, 1 or 3) in 0..255, grey or in color, of any size: (N, P), of length 1."""
+        from pipelines import decoding
+
+        colored = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+        found = [
+            self._looked_at(np.stack([decoding.resize_and_crop(image, self.pixels) for image in chunk]))
+            for chunk in _chunks(colored)
+        ]
+        return np.concatenate(found)
+
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """The embeddings of texts, (N, P), of length 1.
 
@@ -149,5 +160,5 @@ def _uri(source: str | Path) -> str:
     return f"./{text}" if "/" not in text else text
 
 
-def _chunks(files: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    return (files[start : start + BATCH] for start in range(0, len(files), BATCH))
+def _chunks(items: Any) -> Iterator[Any]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

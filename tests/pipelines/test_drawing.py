@@ -195,7 +195,6 @@ def test_options_are_checked_and_kept_in_a_run(folder):
             Drawing("x", **{name: value})
     run = drawings.run(folder, "kept", drawing={"image_weight": 0.5})
     assert Run.from_json(run.to_json()) == run
-    assert Run.from_json(run.to_json().replace('"drawing"', '"drawing_"').replace("drawing_", "drawing")) == run
 
 
 @pytest.mark.slow
@@ -207,7 +206,7 @@ def test_what_cannot_be_sampled_is_said(finished):
         ({"text": "a", "label": "cat"}, "label='cat' is nothing that a model for task='text_to_image' knows of"),
         ({"text": "a", "temperature": 0.0}, "temperature=0.0 must be over 0"),
         ({"text": "a", "top_k": 0}, "top_k=0"),
-        ({"text": "a", "rank_by": str(finished.path)}, "gives no image embeddings"),
+        ({"text": "a", "rank_by": str(finished.path)}, "only contrast compares images with texts"),
     ):
         with pytest.raises(ValueError, match=message):
             sample(finished, **options)

@@ -57,6 +57,14 @@ def test_the_nearest_images_are_those_by_brute_force(matcher, folder):
     assert index.nearest(matcher.images([folder / "002.png"])[0], top=1)[0][1] == pytest.approx(1, abs=1e-5)
 
 
+def test_pictures_in_memory_are_those_of_their_files(matcher, folder):
+    paths = sorted(folder.iterdir())
+    pictures = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_allclose(matcher.pictures(pictures), matcher.images(paths), atol=1e-6)
+    grey = pictures[..., :1]
+    np.testing.assert_array_equal(matcher.pictures(grey), matcher.pictures(grey.repeat(3, axis=-1)))
+
+
 def test_only_what_is_new_or_changed_is_looked_at(matcher, folder):
     counting, told = Counting(matcher), []
     search.build(counting, folder, tell=told.append)
