@@ -19,9 +19,11 @@ from pipelines.creation import create
 from pipelines.drawer import drawer
 from pipelines.engine import Engine
 from pipelines.evaluate import evaluate_bundle
+from pipelines.matching import Matcher
 from pipelines.run import Drawing, Run
 from pipelines.sample import sample
 from tests.pipelines import drawings
+from tests.pipelines.test_search import checkpoint
 from zoo.dalle import layout_of
 
 
@@ -210,6 +212,18 @@ def test_what_cannot_be_sampled_is_said(finished):
     ):
         with pytest.raises(ValueError, match=message):
             sample(finished, **options)
+
+
+@pytest.mark.slow
+def test_what_fits_best_comes_first(finished, tmp_path):
+    """The images are those without a judge, in the order of their similarity to the text."""
+    checkpoint(tmp_path)
+    asked = {"text": "a cat", "count": 5, "temperature": 2.0, "seed": 3}
+    drawn, ranked = sample(finished, **asked).images, sample(finished, **asked, rank_by=str(tmp_path)).images
+    judge = Matcher.open(tmp_path)
+    fits = judge.pictures(drawn) @ judge.texts(["a cat"])[0]
+    assert np.ptp(fits) > 0
+    np.testing.assert_array_equal(ranked, drawn[np.argsort(-fits, kind="stable")])
 
 
 @pytest.mark.slow
