@@ -74,16 +74,10 @@ def load(pairs: Pairs, *, seed: int) -> tuple[dict[str, Captions], tuple[str, ..
 
 def _readers(pairs: Pairs) -> dict[str, tuple[Path, Callable[[], Table]]]:
     """How to read each part that the source has, and the folder that its images are named from."""
-    readers = _parts_of(Path(pairs.source), pairs)
-    for part in PARTS:
-        if (path := getattr(pairs, part)) is not None:
-            own = _parts_of(Path(path), pairs)
-            if set(own) != {"train"}:
-                raise ValueError(
-                    f"Pairs({part}={path!r}) is itself divided into {', '.join(own)}. "
-                    f"Give it as Pairs(source=...), or name the {part} part of it."
-                )
-            readers[part] = own["train"]
+    parts_of = partial(_parts_of, pairs=pairs)
+    given = {part: path for part in PARTS if (path := getattr(pairs, part)) is not None}
+    readers = parts_of(Path(pairs.source))
+    readers |= {part: splits.undivided("Pairs", part, path, parts_of) for part, path in given.items()}
     if "train" not in readers:
         raise ValueError(f"{pairs.source!r} has nothing to train on; it has {', '.join(readers)}.")
     return readers

@@ -108,9 +108,9 @@ def _readers(images: Images, asked: Question | None, labelled: bool) -> dict[str
     """How to read each part that the source has. A source without a division is all "train"."""
     given = {part: value for part in PARTS if (value := getattr(images, part)) is not None}
     if asked is not None:
-        read = partial(image_labels.file_parts, asked=asked)
-        whole = read(Path(images.source))
-        return {**whole, **{part: _undivided(part, Path(path), read) for part, path in given.items()}}
+        read_asked = partial(image_labels.file_parts, asked=asked)
+        whole = read_asked(Path(images.source))
+        return {**whole, **{part: splits.undivided("Images", part, path, read_asked) for part, path in given.items()}}
     if images.source.startswith("tfds:"):
         return tfds_sets.parts(images.source, data_dir=images.data_dir, given=given)
     read = partial(readers.file_parts, labelled=labelled)
@@ -120,17 +120,7 @@ def _readers(images: Images, asked: Question | None, labelled: bool) -> dict[str
         own = idx_files.fashion_mnist(images.data_dir)
     else:
         own = read(Path(images.source))
-    return {**own, **{part: _undivided(part, Path(path), read) for part, path in given.items()}}
-
-
-def _undivided(part: str, path: Path, read: Callable[[Path], dict[str, Callable[[], Labelled]]]) -> Callable:
-    own = read(path)
-    if set(own) != {"train"}:
-        raise ValueError(
-            f"Images({part}={str(path)!r}) is itself divided into {', '.join(own)}. "
-            f"Give it as Images(source=...), or name the {part} part of it."
-        )
-    return own["train"]
+    return {**own, **{part: splits.undivided("Images", part, path, read) for part, path in given.items()}}
 
 
 def _refuse_overlap(parts: Mapping[str, Labelled], source: str) -> None:

@@ -1,11 +1,30 @@
-"""A stratified split that depends on names and a seed only."""
+"""How a source is divided: as it says itself, or by a stratified split that depends on names and a seed only."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def undivided(kind: str, part: str, path: str | Path, read: Callable[[Path], Mapping[str, T]]) -> T:
+    """What a source holds that is given for one part of data of a kind; `read` gives its own parts by name.
+
+    Raises:
+        ValueError: it is itself divided.
+    """
+    own = read(Path(path))
+    if set(own) != {"train"}:
+        raise ValueError(
+            f"{kind}({part}={str(path)!r}) is itself divided into {', '.join(own)}. "
+            f"Give it as {kind}(source=...), or name the {part} part of it."
+        )
+    return own["train"]
 
 
 def stratified(

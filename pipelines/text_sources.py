@@ -99,14 +99,7 @@ def _readers(texts: Texts, label: str | None) -> dict[str, Callable[[], Table]]:
         readers = {"train": partial(text_sets.sklearn_docs, text=texts.text_column, label=label or "label")}
     else:
         readers = parts_of(Path(texts.source))
-    for part, path in given.items():
-        own = parts_of(Path(path))
-        if set(own) != {"train"}:
-            raise ValueError(
-                f"Texts({part}={path!r}) is itself divided into {', '.join(own)}. "
-                f"Give it as Texts(source=...), or name the {part} part of it."
-            )
-        readers[part] = own["train"]
+    readers |= {part: splits.undivided("Texts", part, path, parts_of) for part, path in given.items()}
     if "train" not in readers:
         raise ValueError(f"{texts.source!r} has nothing to train on; it has {', '.join(readers)}.")
     return readers
