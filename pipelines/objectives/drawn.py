@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from pipelines.autoencoder import again, codes_in, codes_of, inputs_like, kind_of, parts_of, sampler
+from pipelines.objectives import counters
 from pipelines.objectives.objective import WeightedMetric
 from zoo.layers.latent import GumbelSample, NormalSample, VectorQuantizer, gumbel
 
@@ -28,12 +29,8 @@ class DrawnNoise(layers.Layer):
         self.shape, self.distribution = tuple(shape), distribution
 
     def call(self, draws):
-        def one(draw: tf.Tensor) -> tf.Tensor:
-            if self.distribution == "normal":
-                return tf.random.stateless_normal(self.shape, draw)
-            return tf.random.stateless_uniform(self.shape, draw)
-
-        found = tf.map_fn(one, tf.cast(draws, tf.int32), fn_output_signature=tf.TensorSpec(self.shape, tf.float32))
+        draw = counters.normal if self.distribution == "normal" else counters.uniform
+        found = tf.reshape(draw(tf.cast(draws, tf.int32), math.prod(self.shape)), (-1, *self.shape))
         return found if self.distribution == "normal" else gumbel(found)
 
     def compute_output_spec(self, draws):
