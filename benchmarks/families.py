@@ -34,11 +34,11 @@ _BLIP = {**_CLIP, "text_width": 192, "text_heads": 3, "text_mlp_width": 768}
 _COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (230, 210, 40)}
 
 
-def _images(model: str, folder: Path, **overrides: Any) -> Run:
+def _images(model: str, folder: Path, *, task: str | None = None, **overrides: Any) -> Run:
     from pipelines.run import Images, Phase, Run
 
     phases = (Phase(1, 2e-4, unfreeze="all", batch_norm="train", warmup=0.0),)
-    return Run(model, Images("digits", size=SIZE, augment="none"), phases, folder, overrides=overrides)
+    return Run(model, Images("digits", size=SIZE, augment="none"), phases, folder, task=task, overrides=overrides)
 
 
 def _pairs(model: str, folder: Path, **overrides: Any) -> Run:
@@ -63,18 +63,36 @@ def _pairs(model: str, folder: Path, **overrides: Any) -> Run:
     return Run(model, data, (Phase(1, 2e-4, unfreeze="all", warmup=0.0),), folder, overrides=overrides)
 
 
+def _drawing(folder: Path) -> Run:
+    """Of the same pairs, and the codes of an autoencoder as it begins."""
+    import zoo
+    from pipelines import bundle
+    from pipelines.run import Drawing
+
+    stage_one = folder / "dvae"
+    stage_one.mkdir()
+    bundle.save_model(zoo.create("dalle_tiny", task="reconstruct"), stage_one / "model.keras")
+    (stage_one / "run.json").write_text(_images("dalle_tiny", stage_one, task="reconstruct").to_json())
+    description = {"format": bundle.FORMAT, "task": "reconstruct", "classes": [], "files": {}}
+    (stage_one / "bundle.json").write_text(json.dumps(description))
+    drawing = Drawing(str(stage_one), caption_dropout=0.0)
+    return dataclasses.replace(_pairs("dalle_tiny", folder), task="text_to_image", drawing=drawing)
+
+
 RUNS: dict[str, Callable[[Path], Run]] = {
     "gan_dcgan": lambda folder: _images("gan_dcgan", folder, size=SIZE, depth=3),
     "gan_wgan_gp": lambda folder: _images("gan_wgan_gp", folder, size=SIZE, depth=3),
     "vae_conv": lambda folder: _images("vae_conv", folder, size=SIZE, widths=(32, 64), latent=16),
     "vae_vq": lambda folder: _images("vae_vq", folder, size=SIZE),
+    "dalle_codes": lambda folder: _images("dalle_tiny", folder, task="reconstruct"),
+    "dalle": _drawing,
     "clip": lambda folder: _pairs("clip_vit_base32", folder, **_CLIP),
     "blip": lambda folder: _pairs("blip_base", folder, **_BLIP),
 }
 
 
-def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras.Model, Any]:
-    """A run with all that it leaves open, its data, objective, model and the batches that it trains on."""
+def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras.Model, keras.Model, Any]:
+    """A run with all that it leaves open, its data, objective, model, what learns, and its batches."""
     from pipelines import datasets, hardware, objectives, settling
     from pipelines.creation import create
 
@@ -83,8 +101,9 @@ def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras
     data = datasets.load(run)
     objective = objectives.of_run(run, data)
     model = create(run, data, objective.options)
-    feed = objective.complete(data.training_set(model, batch=batch, seed=0), seed=0, training=True)
-    return run, data, objective, model, feed
+    learner = objective.learner(model) if objective.learner else model
+    feed = objective.complete(data.training_set(learner, batch=batch, seed=0), seed=0, training=True)
+    return run, data, objective, model, learner, feed
 
 
 def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
@@ -94,8 +113,7 @@ def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
     from pipelines.feed import example
     from pipelines.freezing import Freezer, find_groups, unfrozen
 
-    run, _, objective, model, feed = _prepared(name, folder, batch)
-    learner = objective.learner(model) if objective.learner else model
+    run, _, objective, _, learner, feed = _prepared(name, folder, batch)
     groups, phase = find_groups(learner), run.phases[0]
     freezer = Freezer(learner, groups).__enter__()  # for as long as the process lives
     freezer.apply(phase)
@@ -114,7 +132,7 @@ def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
 def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:
     from shared import plain
 
-    run, data, _, model, feed = _prepared(name, folder, batch)
+    run, data, _, model, _, feed = _prepared(name, folder, batch)
     learner = plain.learner(run, data, model)
     batches = iter(feed.start(0).take(1).cache().repeat())
     learner.make_train_function()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from pipelines.codebook import open_codebook
 from pipelines.creation import configuration
+from pipelines.drawer import WholeSequence
 from zoo.core import registry
+from zoo.dalle import layout_of
 
 HALF = 127.5
 
@@ -23,8 +27,14 @@ def learner(run: Any, data: Any, model: keras.Model) -> keras.Model:
         made: keras.Model = Gan(model, judge, config.latent, wasserstein=run.model == "gan_wgan_gp")
         made.compile()
         return made
-    kinds = {"vae": VectorQuantized if run.model == "vae_vq" else Variational, "clip": Contrastive, "blip": Captioner}
-    made = kinds[family](model.input, model.output)
+    if run.task == "text_to_image":
+        made = Drawing(model.input, model.output)
+        made.encoder = open_codebook(run.drawing.codes_from).encoder
+        made.encoder.trainable = False
+        made.sequence = WholeSequence(layout_of(model), dropout=0.0)
+    else:
+        kinds = {"vae": Variational, "dalle": Discrete, "clip": Contrastive, "blip": Captioner}
+        made = (VectorQuantized if run.model == "vae_vq" else kinds[family])(model.input, model.output)
     made.compile(keras.optimizers.Adam(2e-4))
     return made
 
@@ -118,6 +128,36 @@ class VectorQuantized(_Plain):
         pixels = tf.cast(inputs["image"], tf.float32) / 255
         errors = tf.reduce_mean((tf.sigmoid(found["logits"]) - pixels) ** 2)
         return errors + 0.25 * tf.reduce_mean((found["encoded"] - tf.stop_gradient(found["quantized"])) ** 2)
+
+
+class Discrete(_Plain):
+    """A negative ELBO with DALL-E's logit-Laplace pixels; the layer itself draws the codes."""
+
+    def loss_of(self, inputs, targets, weights):
+        found = self(inputs["image"], training=True)
+        shares = 0.1 + 0.8 * tf.cast(inputs["image"], tf.float32) / 255
+        mean, log_spread = tf.split(found["statistics"], 2, axis=-1)
+        odds = tf.math.log(shares / (1 - shares))
+        errors = tf.abs(odds - mean) * tf.exp(-log_spread) + log_spread + tf.math.log(2 * shares * (1 - shares))
+        logs = tf.nn.log_softmax(found["logits"])
+        divergence = tf.reduce_sum(tf.exp(logs) * (logs + math.log(logs.shape[-1])), axis=(1, 2, 3))
+        return tf.reduce_mean(tf.reduce_sum(errors, axis=(1, 2, 3)) + divergence)
+
+
+class Drawing(_Plain):
+    """Cross-entropies of captions and of the codes of their images."""
+
+    encoder: keras.Model
+    sequence: WholeSequence
+
+    def loss_of(self, inputs, targets, weights):
+        codes = self.encoder(inputs["image"], training=False)
+        tokens = self.sequence(inputs["token_ids"], inputs["padding_mask"], codes, inputs["chance"])
+        before = tokens[:, :-1]
+        logits = self({"token_ids": before, "padding_mask": tf.ones_like(before)}, training=True)
+        losses = ops.sparse_categorical_crossentropy(tokens[:, 1:], logits, from_logits=True)
+        count = codes.shape[1] * codes.shape[2]
+        return tf.reduce_mean(losses[:, :-count]) / 8 + tf.reduce_mean(losses[:, -count:]) * 7 / 8
 
 
 class Contrastive(_Plain):
