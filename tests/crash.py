@@ -20,24 +20,36 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipelines.recipes import RECIPES
-from pipelines.run import Images, Run, Texts
+from pipelines.adversary import Adversary
+from pipelines.recipes import RECIPES, adversarial, from_scratch
+from pipelines.run import Drawing, Images, Pairs, Run, Texts
+from tests.pipelines import drawings
 
 RECIPE_OPTIONS = {
     "feature_extraction": {"epochs": 3},
     "fine_tuning": {"epochs": 2, "head_epochs": 1},
     "progressive_unfreezing": {"epochs": 1, "groups": 3},
 }
+PAIRS: dict[str, Any] = {"augment": "none", "vocabulary": 100, "size": 16}
+CLIP = {
+    **{"patch": 8, "width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "projection": 8, "length": 16},
+    **{"text_width": 16, "text_depth": 1, "text_heads": 2, "text_mlp_width": 16},
+}
 TEXTS = {"tokenizer": "wordpiece", "vocabulary": 120, "length": 16}
 
 
 def cases(folder: Path) -> dict[str, Run]:
-    """A small run of each recipe on images, augmented and with dropout, and on texts."""
+    """A small run of each recipe on images, augmented and with dropout, and on texts; and some that learn otherwise."""
     _write_images(folder / "images.npz")
     _write_texts(folder / "texts.csv")
+    return {**_recipes(folder), **_families(folder)}
+
+
+def _recipes(folder: Path) -> dict[str, Run]:
     data = {
         "images": ("cnn", Images(str(folder / "images.npz"), size=16), {"widths": (4, 8), "hidden": 16}),
         "texts": ("bert_tiny", Texts(str(folder / "texts.csv"), **TEXTS), {"width": 16, "depth": 2, "mlp_width": 32}),
@@ -54,6 +66,32 @@ def cases(folder: Path) -> dict[str, Run]:
         )
         for kind, (model, source, overrides) in data.items()
         for recipe, options in RECIPE_OPTIONS.items()
+    }
+
+
+def _families(folder: Path) -> dict[str, Run]:
+    """One of opponents with more steps of the critic, one of a codebook, and two of images with captions."""
+    images, pairs = Images(str(folder / "images.npz"), size=16), Pairs(str(folder / "data"), **PAIRS)
+    child(lambda: drawings.prepare(folder))
+    recipes = {"gan_wgan_gp": adversarial}
+    rows: dict[str, tuple[Images | Pairs, dict[str, Any], dict[str, Any]]] = {
+        "gan_wgan_gp": (images, {"depth": 2, "width": 4, "latent": 6}, {"adversary": Adversary(critic_steps=3)}),
+        "vae_vq": (images, {"widths": (4, 6), "latent": 3, "codes": 8}, {}),
+        "dalle_tiny": (pairs, drawings.SMALL, {"task": "text_to_image", "drawing": Drawing(str(folder / "dvae"))}),
+        "clip_vit_base32": (pairs, CLIP, {}),
+    }
+    return {
+        model: Run(
+            model,
+            data,
+            recipes.get(model, from_scratch)(epochs=3),
+            folder / model,
+            overrides=sizes,
+            batch=16,
+            save_steps=2,
+            **options,
+        )
+        for model, (data, sizes, options) in rows.items()
     }
 
 
