@@ -28,7 +28,9 @@ class Autoencoding:
     as the variance of natural images does); "logit_laplace" is that of DALL-E's discrete VAE.
 
     A discrete VAE draws codes that are the less mixed, the lower the temperature, which falls along a cosine from that
-    of its model (1) to `temperature` over the first `annealing` of the steps, as in DALL-E's paper.
+    of its model (1) to `temperature` over the first `annealing` of the steps, as in DALL-E's paper. Its codes are kept
+    in use by `balance`, see pipelines.objectives.balance: the logit of a code that is e times as frequent as it should
+    be falls by so much a step, first, and ever less.
 
     A VQ-VAE has no divergence to weigh: it minimizes -log p(image | codes) / numbers of an image, plus the mean squared
     distance of its vectors from their codes, `commitment` times for the encoder (and once for the codebook, where that
@@ -44,6 +46,7 @@ class Autoencoding:
     commitment: float | None = None  # 0.25
     temperature: float | None = None  # 1 / 16
     annealing: float | None = None  # 0.5
+    balance: float | None = None  # 1; 0: none
     samples: int = 1
 
     def summary(self) -> str:
@@ -63,6 +66,7 @@ class Autoencoding:
             "commitment": lambda value: 0 <= value < math.inf,
             "temperature": lambda value: 0 < value < math.inf,
             "annealing": lambda value: 0 <= value <= 1,
+            "balance": lambda value: 0 <= value < math.inf,
         }
         wanted = {"warm_up": "a share of the steps, 0 to 1", "annealing": "a share of the steps, 0 to 1"}
         positive = {"deviation": "a number over 0", "temperature": "a number over 0, such as 0.0625"}

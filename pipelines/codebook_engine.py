@@ -1,38 +1,43 @@
-"""Steps of models with a codebook that is a moving average of what comes to it."""
+"""Steps of models with codes that move by what comes to them, besides what they learn by gradient."""
 
 from __future__ import annotations
+
+import math
 
 import tensorflow as tf
 
 from pipelines.engine import SUM, Batch, Engine
-from zoo.layers.latent import noting
+from zoo.layers.latent import Came, noting
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class CodebookEngine(Engine):
-    """Steps in which a codebook of moving averages moves once, by the whole batch, as it does on one device.
+    """Steps in which layers with codes move once, by the whole batch, as they do on one device.
 
-    Codes that are not in use any more become vectors of the batch.
+    That is a codebook of moving averages, and the balance of a discrete VAE's codes.
     """
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with noting() as noted:
             found = super()._train_replica(batch, wishes)
-        skipped, context = found[2], tf.distribute.get_replica_context()
-        for layer in {id(came.quantizer): came.quantizer for came in noted}.values():
-            parts = [came for came in noted if came.quantizer is layer]
-            vectors = tf.concat([came.vectors for came in parts], axis=0)
-            places = tf.cast(tf.shape(vectors)[0], tf.float32)
-            own = [
-                tf.reduce_sum(tf.stack(each), axis=0) for each in ([p.counts for p in parts], [p.sums for p in parts])
-            ]
-            others = _spread(vectors, layer.codes)
-            *came, others = context.all_reduce(SUM, [*own, places, others])
-            before = [tf.identity(variable.value) for variable in (layer.counts, layer.sums)]
-            layer.follow(*came)
-            layer.restart(others)
-            for variable, value in zip((layer.counts, layer.sums), before, strict=True):
-                variable.assign(tf.where(skipped, value, tf.convert_to_tensor(variable.value)))
+        for layer in {id(came.layer): came.layer for came in noted}.values():
+            _settle([came for came in noted if came.layer is layer], skipped=found[2])
         return found
+
+
+def _settle(came: list[Came], *, skipped: tf.Tensor) -> None:
+    """Move a layer by what came to it in the parts of a batch on all devices, unless the step is skipped."""
+    layer = came[0].layer
+    vectors = tf.concat([part.vectors for part in came], axis=0)
+    places = tf.cast(tf.shape(vectors)[0], tf.float32)
+    own = [tf.reduce_sum(tf.stack(each), axis=0) for each in zip(*(part.sums for part in came), strict=True)]
+    others = _spread(vectors, layer.codes)
+    *sums, places, others = tf.distribute.get_replica_context().all_reduce(SUM, [*own, places, others])
+    before = [tf.identity(variable.value) for variable in layer.moved]
+    layer.settle(sums, places, others)
+    for variable, value in zip(layer.moved, before, strict=True):
+        variable.assign(tf.where(skipped, value, tf.convert_to_tensor(variable.value)))
 
 
 def _spread(vectors: tf.Tensor, count: int) -> tf.Tensor:
@@ -42,7 +47,8 @@ def _spread(vectors: tf.Tensor, count: int) -> tf.Tensor:
     """
     context = tf.distribute.get_replica_context()
     own = tf.shape(vectors)[0]
-    wanted = tf.range(count) * (own * context.num_replicas_in_sync) // count
+    turns = tf.math.floormod(_GOLDEN * tf.range(count, dtype=tf.float64), 1.0)  # in no step with rows of a map
+    wanted = tf.cast(turns * tf.cast(own * context.num_replicas_in_sync, tf.float64), tf.int32)
     places = wanted - tf.cast(context.replica_id_in_sync_group, tf.int32) * own
     mine = (places >= 0) & (places < own)
     return tf.where(mine[:, tf.newaxis], tf.gather(vectors, tf.clip_by_value(places, 0, own - 1)), 0.0)

@@ -18,6 +18,7 @@ _FIELDS = {  # of Autoencoding, by option
     "deviation": "deviation",
     "commitment": "commitment",
     "code_temperature": "temperature",
+    "code_balance": "balance",
     "bound_samples": "samples",
 }
 
@@ -35,6 +36,9 @@ Deviation = Annotated[float | None, _option("Of the gaussian likelihood, of pixe
 Commitment = Annotated[float | None, _option("Of a VQ-VAE's encoder to its codes; 0.25 if not given.")]
 CodeTemperature = Annotated[
     float | None, _option("To which that of a discrete VAE's draws falls; 0.0625 if not given.")
+]
+CodeBalance = Annotated[
+    float | None, _option("How fast a discrete VAE's codes are brought into equal use; 1 if not given, 0: not at all.")
 ]
 BoundSamples = Annotated[int | None, _option("Draws of the test's importance-weighted bound; 1 if not given: none.")]
 

@@ -138,6 +138,7 @@ def fit(
     deviation: autoencoder.Deviation = None,
     commitment: autoencoder.Commitment = None,
     code_temperature: autoencoder.CodeTemperature = None,
+    code_balance: autoencoder.CodeBalance = None,
     bound_samples: autoencoder.BoundSamples = None,
     config: training.Config = None,
     codes_from: drawing.CodesFrom = None,

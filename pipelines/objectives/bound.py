@@ -20,7 +20,7 @@ _USUAL: dict[Kind, Likelihood] = {"normal": "bernoulli", "codebook": "gaussian",
 _OF: dict[Kind, tuple[str, ...]] = {  # the options of each kind
     "normal": ("likelihood", "beta", "warm_up", "deviation", "samples"),
     "codebook": ("likelihood", "deviation", "commitment"),
-    "gumbel": ("likelihood", "beta", "warm_up", "temperature", "annealing"),
+    "gumbel": ("likelihood", "beta", "warm_up", "temperature", "annealing", "balance"),
 }
 _CALLED: dict[Kind, str] = {"normal": "a VAE", "codebook": "a VQ-VAE", "gumbel": "a discrete VAE"}
 _LOW, _HIGH = 0.1, 0.9  # what DALL-E's logit-Laplace distribution takes for black and white
@@ -38,6 +38,7 @@ class Settled:
     commitment: float
     temperature: float
     annealing: float
+    balance: float
     samples: int
 
 
@@ -71,6 +72,7 @@ def settled(kind: Kind, given: Autoencoding | None) -> Settled:
         "commitment": 0.25,
         "temperature": 1 / 16,
         "annealing": 0.5,
+        "balance": 1.0,
     }
     filled = {name: value if own[name] is None else own[name] for name, value in usual.items()}
     return Settled(kind=kind, likelihood=likelihood, samples=asked.samples, **filled)

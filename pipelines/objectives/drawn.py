@@ -6,11 +6,13 @@ import math
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from pipelines.autoencoder import again, codes_in, codes_of, inputs_like, kind_of, parts_of, sampler
 from pipelines.objectives import counters
+from pipelines.objectives.balance import CodeBalance
 from pipelines.objectives.objective import WeightedMetric
 from zoo.layers.latent import GumbelSample, NormalSample, VectorQuantizer, gumbel
 
@@ -112,8 +114,10 @@ class Autoencoder(keras.Model):
         return super().compute_metrics(x, x["image"], y_pred["image"], sample_weight)
 
 
-def autoencoder(model: keras.Model, *, temperature: float, annealing: float) -> Autoencoder:
+def autoencoder(model: keras.Model, *, temperature: float, annealing: float, balance: float) -> Autoencoder:
     """A model to train in the given one's stead, of whose layers it is made; latents hang on its inputs alone.
+
+    The options are those of Autoencoding, for a discrete VAE.
 
     Raises:
         ValueError: the model is no autoencoder.
@@ -122,6 +126,7 @@ def autoencoder(model: keras.Model, *, temperature: float, annealing: float) -> 
     own = inputs_like(model)
     draws, elapsed = keras.Input((2,), dtype="int32", name=DRAWS), keras.Input((), name=ELAPSED)
     options: dict[str, Any] = {}
+    head = even = None
     if isinstance(layer, NormalSample):
         options["noise"] = DrawnNoise(layer.output.shape[1:], "normal", name="neck_noise")(draws)
     elif isinstance(layer, GumbelSample):
@@ -129,12 +134,18 @@ def autoencoder(model: keras.Model, *, temperature: float, annealing: float) -> 
         options["noise"] = DrawnNoise(shape, "gumbel", name="neck_noise")(draws)
         falling = FallingTemperature(layer.temperature, temperature, annealing, name="neck_temperature")
         options["temperature"] = falling(elapsed)
+        if balance:
+            head, even = model.output["logits"]._keras_history.operation, CodeBalance(balance, name="neck_balance")
 
     def call(each: layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        return each(*args, **kwargs, **(options if each is layer else {}))
+        found = each(*args, **kwargs, **(options if each is layer else {}))
+        return even(found, args[0], elapsed) if even is not None and each is head else found
 
     outputs = again(model, own, call)
-    return Autoencoder({**own, DRAWS: draws, ELAPSED: elapsed}, outputs, name=model.name)
+    made = Autoencoder({**own, DRAWS: draws, ELAPSED: elapsed}, outputs, name=model.name)
+    if head is not None and even is not None:
+        even.begun.assign(float(np.any(head.bias)))  # biases begin as zeros
+    return made
 
 
 def _given(_, values):

@@ -204,4 +204,4 @@ def _drawn(batch: Any, draw: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor
 
 def _learner(model: keras.Model, given: Autoencoding | None) -> Autoencoder:
     options = settled(kind_of(model), given)
-    return autoencoder(model, temperature=options.temperature, annealing=options.annealing)
+    return autoencoder(model, temperature=options.temperature, annealing=options.annealing, balance=options.balance)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 from keras import layers, ops
@@ -87,15 +87,24 @@ class CodeVectors(layers.Embedding):
         return keras.KerasTensor((*shape, self.output_dim), self.compute_dtype)
 
 
+class Follower(Protocol):
+    """A layer with codes that moves by what came to it in a step, besides what it learns by gradient."""
+
+    codes: int
+
+    @property
+    def moved(self) -> list[keras.Variable]:
+        """What moves."""
+
+    def settle(self, sums: Sequence[Any], places: Any, vectors: Any) -> None:
+        """Move by the sums of a whole batch over so many places, and by `codes` vectors of it, evenly spread."""
+
+
 class Came(NamedTuple):
-    """What came to the codes of a codebook: how many vectors to each (codes,), their sums (codes, D), and all (N, D).
+    """What came to a layer with codes: sums over all places, and the vectors (N, D) there."""
 
-    Which, perhaps with that of other examples added, is what `quantizer.follow` takes.
-    """
-
-    quantizer: VectorQuantizer
-    counts: Any
-    sums: Any
+    layer: Follower
+    sums: tuple[Any, ...]
     vectors: Any
 
 
@@ -115,6 +124,14 @@ def noting() -> Iterator[list[Came]]:
         yield found
     finally:
         _noted.reset(before)
+
+
+def note(came: Came) -> bool:
+    """Put down what came to a layer; False where nobody wants to know."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.append(came)
+    return noted is not None
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -180,6 +197,16 @@ class VectorQuantizer(layers.Layer):
         passed = ops.cast(came + ops.stop_gradient(quantized - came), self.compute_dtype)
         return {"codes": ops.reshape(codes, ops.shape(x)[:-1]), "quantized": quantized, "passed": passed}
 
+    @property
+    def moved(self) -> list[keras.Variable]:
+        """The moving averages."""
+        return [self.counts, self.sums]
+
+    def settle(self, sums: Sequence[Any], places: Any, vectors: Any) -> None:
+        """Follow counts and sums of so many places; codes to which hardly anything comes become other vectors."""
+        self.follow(*sums, places)
+        self.restart(vectors)
+
     def restart(self, vectors) -> None:
         """Put other vectors (codes, D) in the place of codes to which hardly anything comes any more.
 
@@ -198,12 +225,9 @@ class VectorQuantizer(layers.Layer):
     def _follow(self, flat, codes) -> None:
         chosen = ops.stop_gradient(ops.one_hot(codes, self.codes, dtype="float32"))
         sums = ops.matmul(ops.transpose(chosen), ops.stop_gradient(flat))
-        came = Came(self, ops.sum(chosen, axis=0), sums, ops.stop_gradient(flat))
-        noted = _noted.get()
-        if noted is None:
-            self.follow(came.counts, came.sums, ops.cast(ops.shape(flat)[0], "float32"))
-        else:
-            noted.append(came)
+        came = Came(self, (ops.sum(chosen, axis=0), sums), ops.stop_gradient(flat))
+        if not note(came):
+            self.follow(*came.sums, ops.cast(ops.shape(flat)[0], "float32"))
 
     def compute_output_spec(self, x, *, reverse: bool = False, training: bool | None = None):
         if reverse:
