@@ -142,13 +142,14 @@ def _validated(made: Bundle) -> dict[str, float]:
     data = datasets.load(run, folder=made.path)
     objective = objectives.of_run(run, data)
     model = made.load_model()
-    model.compile(loss=objective.loss(), weighted_metrics=objective.metrics())
+    learner = objective.learner(model) if objective.learner else model
+    learner.compile(loss=objective.loss(), weighted_metrics=objective.metrics())
 
     def score(size: int) -> dict[str, float]:
         batches = objective.complete(
-            data.evaluation_set(model, "validation", batch=size), seed=run.seed, training=False
+            data.evaluation_set(learner, "validation", batch=size), seed=run.seed, training=False
         )
-        return model.evaluate(batches, return_dict=True, verbose=0)
+        return learner.evaluate(batches, return_dict=True, verbose=0)
 
     assert run.batch != "auto"  # a run that has begun has a number
     found = in_smaller_batches(score, run.batch)

@@ -32,7 +32,8 @@ def examine(run: Run, server: ForkServer, *, model: bool = False) -> Known:
 
     Raises:
         FileNotFoundError: there are no such data.
-        ValueError: they are not what the run asks for, or have no validation part, by which trials are compared.
+        ValueError: they are not what the run asks for, or have no validation part, by which trials are compared, or
+            the model has no score on it.
     """
     with tempfile.TemporaryDirectory() as made:
         told = aside.call(server, _examine, run.to_json(), model, log=Path(made) / "log.txt")
@@ -72,6 +73,11 @@ def _examine(text: str, model: bool) -> dict[str, Any]:
     data = datasets.load(run)
     outcome.check_scored(run, data)
     objective = objectives.of_run(run, data)
+    if not objective.validates:
+        raise ValueError(
+            f"Trials of {run.model!r} cannot be compared: nothing that it learns by tells how good its images are. "
+            "Train some with zoo fit, and compare them with zoo evaluate --judge."
+        )
     names = ["loss", *(metric.name for metric in objective.metrics())]
     if model:
         create(run, data)

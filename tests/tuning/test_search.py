@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.recipes import fine_tuning, from_scratch
+from pipelines.recipes import adversarial, fine_tuning, from_scratch
 from pipelines.run import Images, Run
 from tuning import conclusion, journal, preflight, terms
 from tuning.plan import Objective, Plan
@@ -177,6 +177,25 @@ def test_a_search_in_which_all_trials_fail_says_why(tmp_path):
     ranges = {"recipe": "from_scratch", "recipe.epochs": 1, "phases.*.warmup": [2.0, 3.0], "batch": [32, 64]}
     with pytest.raises((SearchFailed, ValueError), match="warmup"):
         search(plan(ranges=ranges), folder=tmp_path / "search", progress=False)
+
+
+def test_a_model_without_a_score_is_refused_before_the_first_trial(tmp_path):
+    shared = Run("gan_dcgan", Images("digits", size=16), adversarial(epochs=1), Path())
+    ranges = {"phases.*.learning_rate": [1e-4, 2e-4]}
+    with pytest.raises(ValueError, match=r"gan_dcgan.*cannot be compared.*evaluate --judge"):
+        search(Plan(shared, Space(ranges), trials=2), folder=tmp_path / "search", progress=False)
+    assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.slow
+def test_a_model_whose_loss_is_of_another_that_learns_is_read_again(tmp_path):
+    sizes = {"widths": (4,), "latent": 2, "channels": 1}
+    shared = Run("vae_conv", Images("digits", size=8), from_scratch(epochs=1), Path(), batch=64, overrides=sizes)
+    ranges = {"recipe": "from_scratch", "recipe.epochs": 1, "recipe.learning_rate": [1e-3, 1e-2]}
+    found = search(Plan(shared, Space(ranges), trials=2), folder=tmp_path / "search", progress=False)
+    assert set(found.proof.scores) == {"val_loss", "val_reconstruction", "val_divergence"}
+    for before, again in found.proof.scores.values():
+        assert again == pytest.approx(before, rel=1e-5)
 
 
 def test_lengths_of_time_and_amounts_of_memory():
