@@ -216,7 +216,7 @@ def test_it_goes_on_bit_by_bit(tmp_path):
 @pytest.mark.parametrize(
     "kind",
     [
-        "normal",
+        pytest.param("normal", marks=pytest.mark.slow),
         "codebook",
         pytest.param("labelled", marks=pytest.mark.slow),
         pytest.param("gumbel", marks=pytest.mark.slow),

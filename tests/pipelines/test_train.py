@@ -104,6 +104,7 @@ def test_bad_input_leaves_no_folder(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_no_bundle_until_it_is_resumed(tmp_path):
     """SIGKILL as soon as the first epoch is on disk; what is there is whole and can be gone on from."""
     run = small.run(tmp_path / "out", phases=(Phase(3, 1e-3, unfreeze="all", batch_norm="train"),), save_steps=5)

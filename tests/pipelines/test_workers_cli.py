@@ -72,8 +72,14 @@ def test_a_run_for_one_machine_is_not_for_several(tmp_path):
     ("options", "told"),
     [
         ("--batch auto", "Run(batch='auto') is for one machine, and 2 are to train together. Set a number"),
-        ("--batch auto --find-learning-rate", "Run(batch='auto') is for one machine"),
-        ("--rollbacks 2", "Run(rollbacks=2) is for one machine, and 2 are to train together. Leave it out"),
+        pytest.param(
+            "--batch auto --find-learning-rate", "Run(batch='auto') is for one machine", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "--rollbacks 2",
+            "Run(rollbacks=2) is for one machine, and 2 are to train together. Leave it out",
+            marks=pytest.mark.slow,
+        ),
         ("--teacher nowhere", "Run(distillation=Distillation(teacher='nowhere', weights=None"),
     ],
 )
