@@ -116,3 +116,15 @@ def test_each_task_has_its_own_limit_when_quantized():
     assert TOLERANCE.limit("dynamic", "forecast") == TOLERANCE.limit("int8", "features") == TOLERANCE.quantized_values
     assert TOLERANCE.limit("dynamic", "tag") == TOLERANCE.quantized
     assert TOLERANCE.limit("float16", "regress") == TOLERANCE.float16
+
+
+@pytest.mark.parametrize("ruled_out", [-1e9, -65504.0])  # of float32, and of constants in half precision
+def test_what_both_rule_out_does_not_count(ruled_out, random):
+    expected = random.normal(size=(6, 5)).astype("f4")
+    impossible = np.arange(5) >= 3
+    keras = Expected(outputs={"logits": np.where(impossible, np.float32(-1e9), expected)}, task="classify")
+    answers = np.where(impossible, np.float32(ruled_out), expected)
+    found = keras.compare({"logits": answers}, TOLERANCE.exact)
+    assert (found.logit_difference, found.agreement) == (0, 1)
+    possible = np.where(np.arange(5) == 4, np.float32(2.0), answers)
+    assert keras.compare({"logits": possible}, TOLERANCE.exact).problems(TOLERANCE.exact)
