@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from zoo.layers.latent import GumbelSample, NormalSample, VectorQuantizer, alone
+from zoo.layers.codebook import VectorQuantizer
+from zoo.layers.latent import GumbelSample, NormalSample, alone
 
 Kind = Literal["normal", "codebook", "gumbel"]
 _BATCH = 64  # examples at a time where it does not matter

@@ -13,8 +13,9 @@ import numpy as np
 
 import zoo
 from zoo.core.family import Pixels, Task
+from zoo.layers.codebook import CodeVectors
 from zoo.layers.image_text import TextThenImage
-from zoo.layers.latent import CodeVectors, GumbelSample, likeliest
+from zoo.layers.latent import GumbelSample, likeliest
 from zoo.layers.pixels import pixels_of
 from zoo.weights.locate import locate
 

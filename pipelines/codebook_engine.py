@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from pipelines.engine import SUM, Batch, Engine
-from zoo.layers.latent import Came, noting
+from zoo.layers.codebook import Came, noting
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 

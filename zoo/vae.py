@@ -22,8 +22,9 @@ import keras
 from keras import layers
 
 from zoo.core.family import Family, HubMatch, Pixels, Task
+from zoo.layers.codebook import VectorQuantizer
 from zoo.layers.hidden import check_counts
-from zoo.layers.latent import NormalSample, VectorQuantizer, alone, halved, image_inputs, label_input, with_labels
+from zoo.layers.latent import NormalSample, alone, halved, image_inputs, label_input, with_labels
 from zoo.layers.pixels import PixelOutput
 from zoo.weights.dialect import TORCH, Dialect, Rule
 from zoo.weights.errors import CheckpointError

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from zoo.layers.latent import Came, note
+from zoo.layers.codebook import Came, note
 
 _DECAY = 0.9  # of the moving average of the codes' shares
 _LEAST = 0.01  # of a fair share: what is rarer is lifted no faster

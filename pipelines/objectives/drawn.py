@@ -14,7 +14,8 @@ from pipelines.autoencoder import again, codes_in, codes_of, inputs_like, kind_o
 from pipelines.objectives import counters
 from pipelines.objectives.balance import CodeBalance
 from pipelines.objectives.objective import WeightedMetric
-from zoo.layers.latent import GumbelSample, NormalSample, VectorQuantizer, gumbel
+from zoo.layers.codebook import VectorQuantizer
+from zoo.layers.latent import GumbelSample, NormalSample, gumbel
 
 DRAWS, ELAPSED = "draws", "elapsed"  # inputs of a learner: two numbers an example, and the share of steps done
 

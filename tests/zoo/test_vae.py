@@ -10,7 +10,8 @@ import tensorflow as tf
 import zoo
 from tests.parity import packs
 from zoo.core.registry import load_family
-from zoo.layers.latent import CodeVectors, GumbelSample, NormalSample, VectorQuantizer
+from zoo.layers.codebook import CodeVectors, VectorQuantizer
+from zoo.layers.latent import GumbelSample, NormalSample
 from zoo.weights import CheckpointError, WeightsMismatch
 
 SMALL = {"widths": (4, 6), "latent": 3, "size": (12, 20)}

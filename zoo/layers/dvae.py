@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from zoo.layers.latent import CodeVectors
+from zoo.layers.codebook import CodeVectors
 from zoo.layers.text import Bias
 from zoo.weights.dialect import TORCH, Dialect, Layout, Rule
 
