@@ -33,3 +33,11 @@ def test_every_recipe_survives_kills_on_images_and_texts():
             assert f"{kind} {recipe}: equal" in text
     assert "DIFFERENT" not in text
     assert int(re.search(r"runs with (\d+) kills", text)[1]) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gan_wgan_gp", "vae_vq", "dalle_tiny", "clip_vit_base32"])
+def test_runs_that_learn_otherwise_survive_kills(model):
+    text = crash("--kills", "5", "--seed", "2", "--case", model)
+    assert f"{model}: equal" in text
+    assert "DIFFERENT" not in text
