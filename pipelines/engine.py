@@ -6,6 +6,7 @@ under a strategy, weighs replicas alike whatever their examples weigh, and keeps
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -101,7 +102,7 @@ class Engine:
 
     def train(self, iterator: Any, *wishes: bool) -> Step:
         """Take the next batch of a distributed iterator, and a step on it; learn what other workers wish."""
-        loss, norms, skipped, wished = self._train(iterator, tf.constant(wishes, tf.float32, (len(wishes),)))
+        loss, norms, skipped, wished = self._train(iterator, _as_tensor(wishes))
         return Step(
             float(loss), tuple(norms.numpy().tolist()), bool(skipped), tuple(bool(wish > 0) for wish in wished.numpy())
         )
@@ -175,7 +176,7 @@ class Engine:
         optimizer = self._model.optimizer
         places = list(range(len(self._variables)) if chosen is None else chosen)
         scale = tf.cast(optimizer.scale_loss(1.0), tf.float32)
-        squares = [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients]
+        squares = [2.0 * tf.nn.l2_loss(tf.cast(g, tf.float32) / scale) for g in gradients]
         of = dict(zip(places, squares, strict=True))
         grouped = [[of[place] for place in group if place in of] for group in self._groups]
         norms = [tf.sqrt(tf.reduce_sum(tf.stack(found))) if found else tf.zeros(()) for found in grouped]
@@ -197,8 +198,9 @@ class Engine:
         self._strategy.run(self._test_replica, args=(iterator.get_next(),))
 
     def _test_replica(self, batch: Batch) -> None:
-        (share,), mass = self._shares([batch])
-        self._loss(batch, share, mass, training=False)
+        with tf.control_dependencies(tf.nest.flatten(batch)):  # past the last batch, what hangs on shapes would count
+            (share,), mass = self._shares([batch])
+            self._loss(batch, share, mass, training=False)
 
     def _loss(self, batch: Batch, share: tf.Tensor, mass: tf.Tensor, *, training: bool) -> tf.Tensor:
         """The part that this batch has in the loss of the whole one, which weighs `mass` in the mean of the epoch."""
@@ -234,6 +236,11 @@ class Engine:
         weighed = isinstance(self._model.loss, WeightedMean) and len(parts[0]) == 3
         own = together if weighed else masses * self._replicas
         return tf.unstack(tf.math.divide_no_nan(own, mass), num=len(parts)), mass
+
+
+@functools.cache  # making one takes as long as some twenty small ops
+def _as_tensor(wishes: tuple[bool, ...]) -> tf.Tensor:
+    return tf.constant(wishes, tf.float32, (len(wishes),))
 
 
 def _reduction(model: keras.Model, accumulate: int) -> str:

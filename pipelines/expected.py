@@ -12,9 +12,7 @@ from pipelines.agreement import IN_UNITS, VALUES, Agreement, Limit, accuracy, co
 from pipelines.objectives.labelling import jaccard
 from zoo.core.family import Task
 
-_RULED_OUT = (
-    -1e4
-)  # a logit below it is of what cannot be: -1e9 in float32, -65504 where constants are of half precision
+_RULED_OUT = -1e4  # a logit below it is of what cannot be: -1e9, or -65504 where constants are of half precision
 
 
 @dataclass(frozen=True, kw_only=True)

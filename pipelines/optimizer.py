@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from pipelines import adam
 from pipelines.decay import decays
 from pipelines.freezing import Groups, unfrozen
 from pipelines.optimization import USUAL, Optimization
@@ -111,9 +112,9 @@ def _one(optimization: Optimization, rate: Rate, variables: Sequence[keras.Varia
             options = {"momentum": momentum, "weight_decay": decay, "adam_weight_decay": decay}
             made = known.Muon(rate, exclude_layers=others, **options)
         case "adamw":
-            made = known.AdamW(rate, weight_decay=optimization.usual_decay, **betas)
+            made = adam.AdamW(rate, weight_decay=optimization.usual_decay, **betas)
         case "adam" | "lamb" | "lion" | "adafactor":
-            kinds = {"adam": known.Adam, "lamb": known.Lamb, "lion": known.Lion, "adafactor": known.Adafactor}
+            kinds = {"adam": adam.Adam, "lamb": known.Lamb, "lion": known.Lion, "adafactor": known.Adafactor}
             made = kinds[optimization.optimizer](rate, weight_decay=decay, **betas)
     made.exclude_from_weight_decay(var_list=[variable for variable in variables if not decays(variable)])
     return made

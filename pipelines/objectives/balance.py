@@ -69,8 +69,10 @@ class CodeBalance(layers.Layer):
         """
         kernel, bias, average, begun = self.moved
         shares, elapsed = (each / places for each in sums)
-        for weight, first in zip((kernel, bias), self._around(vectors), strict=True):
-            weight.assign(tf.where(begun > 0, weight, first))
+        as_it_is = (tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
+        found = tf.cond(begun > 0, lambda: as_it_is, lambda: self._around(vectors))
+        kernel.assign(found[0])
+        bias.assign(found[1])
         begun.assign(1.0)
         average.assign(_DECAY * average + (1.0 - _DECAY) * shares)
         bias.assign_sub(self.rate * (1.0 - elapsed) * tf.math.log(self.codes * average + _LEAST))

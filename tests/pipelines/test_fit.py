@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from pipelines.engine import Engine
 from pipelines.loop import Settings
 from pipelines.monitor import TrainingDiverged
 from pipelines.objectives.losses import CrossEntropy
@@ -120,6 +121,17 @@ def test_a_set_of_unknown_length_is_counted():
     unknown = toy.dataset().filter(lambda x, y: True)
     history = fit(toy.model(), [Phase(1, 1e-3)], unknown, progress=False)
     assert len(history.epochs) == 1
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_batches_of_a_fixed_size_are_each_evaluated_once(batches):
+    """The end of the data is found in the graph, which knows the size of such a batch without having one."""
+    model, images, labels = toy.model(), *toy.problem(8 * batches)
+    model.compile("sgd", CrossEntropy(), metrics=["accuracy"])
+    sets = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True)
+    found = Engine(model, {}).evaluate(sets)
+    assert found["loss"] == pytest.approx(loss(model, sets), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(accuracy(model, sets))
 
 
 def test_images_in_0_to_1_are_refused_for_models_of_the_zoo():
