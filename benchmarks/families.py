@@ -4,8 +4,9 @@
 
 Ours is the step that `zoo fit` takes: objective, learner and engine of a run, on its first batch, over and over. Theirs
 is the same network of the zoo in a keras.Model with a train_step as the examples of keras.io write it, compiled with
-Adam, on the same batch. Both have random weights, and processes of their own that take turns, round by round, so that a
-machine whose speed drifts slows both. Printed are medians over the rounds, and how many times as fast ours is.
+Adam, on the same batch. Both have random weights and TensorFlow's oneDNN kernels, which `pipelines` turns on by itself,
+and processes of their own that take turns, round by round, so that a machine whose speed drifts slows both. Printed are
+medians over the rounds, and how many times as fast ours is. Our GANs average their weights besides, theirs do not.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipelines.run import Run
 
 SIZE = 32  # pixels
+_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 _CLIP = {"patch": 8, "width": 192, "depth": 4, "heads": 3, "mlp_width": 768, "projection": 128, "size": SIZE}
 _CLIP |= {"text_width": 128, "text_depth": 4, "text_heads": 2, "text_mlp_width": 512, "length": 32}
 _BLIP = {**_CLIP, "text_width": 192, "text_heads": 3, "text_mlp_width": 768}
@@ -142,7 +144,7 @@ def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:
 def compare(name: str, options: argparse.Namespace) -> None:
     """Print one line of the table."""
     contenders = {
-        who: Contender({"who": who, "name": name, "batch": options.batch}, python=sys.executable, environment={})
+        who: Contender({"who": who, "name": name, "batch": options.batch}, python=sys.executable, environment=_KERNELS)
         for who in ("zoo", "keras")
     }
     for number in range(options.rounds + 2):
@@ -163,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(RUNS)}; all if none is given")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5, help="of a round")
+    parser.add_argument("--steps", type=int, default=10, help="of a round")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
