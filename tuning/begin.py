@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.commands import data_options, training_options
 from pipelines.commands.usual import phases_of, usual_weights
-from pipelines.data import AnyData, Images, Series, Tables, Texts
+from pipelines.data import AnyData, Images, Pairs, Series, Tables, Texts
 from pipelines.run import Run
 from tuning import spaces
 from tuning.plan import AUTO, Objective, Plan
@@ -18,8 +18,10 @@ from tuning.space import Space
 
 _FILES = (".json", ".yaml", ".yml")
 _FOR: Mapping[str, type[AnyData]] = {
-    "transfer_images": Images, "from_scratch_images": Images, "mobile": Images, "transfer_text": Texts,
-    "from_scratch_text": Texts, "tables": Tables, "series": Series,
+    "transfer_images": Images, "from_scratch_images": Images, "mobile": Images,
+    "transfer_text": Texts, "from_scratch_text": Texts,
+    "transfer_pairs": Pairs, "from_scratch_pairs": Pairs,
+    "tables": Tables, "series": Series,
 }  # fmt: skip
 _OF_SEARCH = (
     "space", "oracle", "trials", "objectives", "seed", "max_epochs", "factor", "quantize", "budget", "parallel",
@@ -99,6 +101,7 @@ def _usual(data: AnyData, *, pretrained: bool) -> str:
     names = {
         Images: ("from_scratch_images", "transfer_images"),
         Texts: ("from_scratch_text", "transfer_text"),
+        Pairs: ("from_scratch_pairs", "transfer_pairs"),
         Tables: ("tables", "tables"),
         Series: ("series", "series"),
     }

@@ -32,10 +32,12 @@ def tune(
     texts: options.TextSource = None,
     tables: options.TableSource = None,
     series: options.SeriesSource = None,
+    pairs: options.PairSource = None,
     space: Annotated[
         str | None,
         _option(
-            "transfer_images, transfer_text, from_scratch_images, tables, series, mobile, or a .json or .yaml file."
+            "transfer_images, _text, _pairs, from_scratch_images, _text, _pairs, tables, series, mobile, or a .json or "
+            ".yaml file."
         ),
     ] = None,
     oracle: Annotated[
@@ -112,6 +114,8 @@ def tune(
     skip_corrupt: options.SkipCorrupt = False,
     label_delim: options.LabelDelim = None,
     class_columns: options.ClassColumn = None,
+    image_column: options.ImageColumn = None,
+    prompt: options.Prompt = None,
     text_column: options.TextColumn = None,
     second_column: options.SecondColumn = None,
     label_column: options.LabelColumn = None,

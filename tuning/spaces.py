@@ -10,32 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.run import Images, Run
-from tuning import targets
+from tuning import space_parts as parts
 from tuning.space import Cases, Choice, Float, Space
 from zoo.core.naming import nearest
-from zoo.weights.curated import published
-
-_RECIPES = ("progressive_unfreezing", "fine_tuning", "feature_extraction")
-_ACTIVATIONS = ("relu", "gelu", "leaky_relu")
-
-# What of a Config is worth trying in models that are trained from scratch, by the first part of their names.
-_SIZES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "cnn": {
-        "widths": ((32, 64, 128), (16, 32, 64), (64, 128, 256), (32, 64)),
-        "kernel": (3, 5),
-        "hidden": (512, 128),
-        "batch_norm": (False, True),
-        "activation": _ACTIVATIONS,
-    },
-    "lenet5": {"activation": ("tanh", "relu"), "pooling": ("average", "max")},
-    "mlp": {
-        "widths": ((512, 512), (256, 256), (128, 64), (64,), (256, 128, 64)),
-        "batch_norm": (False, True),
-        "activation": _ACTIVATIONS,
-    },
-    "rnn": {"width": (256, 128, 64), "depth": (2, 1), "bidirectional": (False, True)},
-    "transformer": {"depth": (2, 1, 3, 4), "activation": ("relu", "gelu")},
-}
 
 
 def transfer_images(
@@ -51,14 +28,14 @@ def transfer_images(
     """
     return Space(
         {
-            **_pretrained(models, weights),
-            "recipe": Choice(*_RECIPES),
+            **parts.pretrained(models, weights),
+            "recipe": Choice(*parts.RECIPES),
             "recipe.learning_rate": Float(1e-4, 1e-2, sampling="log", default=1e-3),
             "recipe.layer_decay": Float(0.6, 1.0, default=0.8),
-            **_epochs(epochs),
-            **_images(),
-            **_decaying(),
-            **_dropout([_variant(model) for model in models]),
+            **parts.lasting(epochs),
+            **parts.images(),
+            **parts.decay(),
+            **parts.dropout([parts.variant(model) for model in models]),
         }
     )
 
@@ -76,7 +53,7 @@ def transfer_text(
     tuned, low_rank = {"recipe": "fine_tuning"}, {"recipe": "lora"}
     return Space(
         {
-            **_pretrained(models, weights),
+            **parts.pretrained(models, weights),
             "recipe": Choice("fine_tuning", "lora"),
             "recipe.learning_rate": Cases(
                 Float(3e-5, 1e-3, sampling="log", when=tuned, default=2e-4),
@@ -85,12 +62,12 @@ def transfer_text(
             "recipe.layer_decay": Float(0.7, 1.0, default=0.9),
             "recipe.rank": Choice(4, 8, 16, default=8),
             "recipe.mlp": Choice(False, True),
-            **_epochs(epochs),
+            **parts.lasting(epochs),
             "batch": Choice(16, 32, 8),
             "data.length": Choice(128, 64, 256),
             "optimization.optimizer": "adamw",
             "optimization.weight_decay": Float(1e-3, 1e-1, sampling="log", default=1e-2),
-            **_dropout([_variant(model) for model in models], default=0.1, most=0.3),
+            **parts.dropout([parts.variant(model) for model in models], default=0.1, most=0.3),
         }
     )
 
@@ -99,17 +76,50 @@ def from_scratch_text(
     models: Sequence[str] = ("transformer_tiny", "rnn_lstm", "rnn_gru"), *, epochs: int | None = None
 ) -> Space:
     """Small models of texts from random weights, which need no download."""
-    return Space({**_from_scratch(models, epochs), "data.length": Choice(128, 64, 256)})
+    return Space({**parts.from_scratch(models, epochs), "data.length": Choice(128, 64, 256)})
 
 
 def from_scratch_images(models: Sequence[str] = ("cnn",), *, epochs: int | None = None) -> Space:
     """Models of images with a class each from random weights: sizes and activation too."""
-    return Space({**_from_scratch(models, epochs), **_images()})
+    return Space({**parts.from_scratch(models, epochs), **parts.images()})
+
+
+def transfer_pairs(
+    models: Sequence[str] = ("hf://openai/clip-vit-base-patch32",),
+    *,
+    weights: str | None = None,
+    epochs: int | None = None,
+) -> Space:
+    """Published models of images and texts, on images with captions: recipe, rates, augmentation.
+
+    The options are as in `transfer_text`. The batch is the run's: among more captions the right one is harder to find.
+
+    Raises:
+        ValueError: nothing is published of a model.
+    """
+    return Space(
+        {
+            **parts.pretrained(models, weights),
+            "recipe": Choice(*parts.RECIPES, "lora"),
+            "recipe.learning_rate": Float(1e-5, 1e-2, sampling="log", default=1e-3),
+            "recipe.layer_decay": Float(0.6, 1.0, default=0.8),
+            "recipe.rank": Choice(8, 4, 16),
+            **parts.lasting(epochs),
+            "data.augment": Choice("light", "none"),
+            **parts.decay(),
+        }
+    )
+
+
+def from_scratch_pairs(models: Sequence[str] = ("clip_vit_base32",), *, epochs: int | None = None) -> Space:
+    """Models of images with captions from random weights, in batches of the run's size."""
+    ranges = parts.from_scratch(models, epochs) | {"data.augment": Choice("light", "none")}
+    return Space({name: given for name, given in ranges.items() if name != "batch"})
 
 
 def tables(models: Sequence[str] = ("mlp",), *, epochs: int | None = None) -> Space:
     """Models of tables: sizes, rates, regularization."""
-    return Space(_from_scratch(models, epochs))
+    return Space(parts.from_scratch(models, epochs))
 
 
 def series(models: Sequence[str] = ("rnn_lstm", "rnn_gru", "mlp"), *, epochs: int | None = None) -> Space:
@@ -117,7 +127,7 @@ def series(models: Sequence[str] = ("rnn_lstm", "rnn_gru", "mlp"), *, epochs: in
 
     The steps that are seen are those of the run; add {"data.window": [24, 48]} where the series has them.
     """
-    return Space(_from_scratch(models, epochs))
+    return Space(parts.from_scratch(models, epochs))
 
 
 def mobile(
@@ -142,28 +152,32 @@ def mobile(
     recipes = []
     tags: list[Choice] = []
     if begun:
-        recipes.append(Choice(*_RECIPES[:2], when=_when(begun)))
-        tags += [Choice(_tag(model), when=_when([model])) for model in begun]
+        recipes.append(Choice(*parts.RECIPES[:2], when=parts.when(begun)))
+        tags += [Choice(parts.tag(model), when=parts.when([model])) for model in begun]
     if fresh:
-        recipes.append(Choice("from_scratch", when=_when(fresh)))
-        tags.append(Choice(None, when=_when(fresh)))
+        recipes.append(Choice("from_scratch", when=parts.when(fresh)))
+        tags.append(Choice(None, when=parts.when(fresh)))
     return Space(
         {
-            "model": Choice(*map(_variant, models)),
+            "model": Choice(*map(parts.variant, models)),
             "weights": Cases(*tags),
             "recipe": Cases(*recipes),
             "recipe.learning_rate": Float(3e-4, 1e-2, sampling="log", default=1e-3),
-            **_epochs(epochs),
+            **parts.lasting(epochs),
             "data.size": Choice(*sizes),
-            **_images(),
-            **_dropout([_variant(model) for model in models]),
+            **parts.images(),
+            **parts.dropout([parts.variant(model) for model in models]),
         }
     )
 
 
 SPACES: Mapping[str, Callable[..., Space]] = {
     make.__name__: make
-    for make in (transfer_images, transfer_text, from_scratch_images, from_scratch_text, tables, series, mobile)
+    for make in (
+        *(transfer_images, transfer_text, transfer_pairs),
+        *(from_scratch_images, from_scratch_text, from_scratch_pairs),
+        *(tables, series, mobile),
+    )
 }
 
 
@@ -186,7 +200,7 @@ def of_run(name: str, run: Run, *, epochs: int | None = None) -> Space:
     """
     make = find(name)
     options: dict[str, Any] = {}
-    if make in (transfer_images, transfer_text):
+    if make in (transfer_images, transfer_text, transfer_pairs):
         options["weights"] = run.weights
     elif make is mobile:
         options["weights"] = (run.model,) if run.weights else ()
@@ -200,91 +214,3 @@ def suited(space: Space, run: Run) -> Space:
     """A ready-made space without what is for classes alone, where the run has numbers to predict."""
     numbers = run.task == "regress" or (isinstance(run.data, Images) and bool(run.data.target))
     return Space({name: given for name, given in space.ranges.items() if not (numbers and name == "label_smoothing")})
-
-
-def _pretrained(models: Sequence[str], weights: str | None) -> dict[str, Any]:
-    """Models, and the weights of each."""
-    tags = [Choice(_tag(model) if weights is None else weights, when=_when([model])) for model in models]
-    return {"model": Choice(*map(_variant, models)), "weights": Cases(*tags)}
-
-
-def _from_scratch(models: Sequence[str], epochs: int | None) -> dict[str, Any]:
-    return {
-        "model": Choice(*models),
-        "weights": None,
-        "recipe": "from_scratch",
-        "recipe.learning_rate": Float(1e-4, 1e-2, sampling="log", default=1e-3),
-        **_epochs(epochs),
-        "batch": Choice(32, 16, 64, 128),
-        **_decaying(),
-        **_dropout(models, default=None, most=0.6),
-        **_sizes(models),
-    }
-
-
-def _sizes(models: Sequence[str]) -> dict[str, Any]:
-    """Fields of Configs, each with the values that suit each kind of model."""
-    found: dict[str, list[Choice]] = {}
-    for kind, fields in _SIZES.items():
-        of_kind = [model for model in models if model.split("_")[0] == kind]
-        for field, values in fields.items() if of_kind else ():
-            found.setdefault(f"overrides.{field}", []).append(Choice(*values, when=_when(of_kind)))
-    return {name: Cases(*ranges) for name, ranges in found.items()}
-
-
-def _images() -> dict[str, Any]:
-    return {
-        "batch": Choice(32, 16, 64),
-        "data.augment": Choice("light", "none", "standard"),
-        "data.mixup": Choice(0.0, 0.2),
-        "label_smoothing": Choice(0.0, 0.1),
-    }
-
-
-def _decaying() -> dict[str, Any]:
-    return {
-        "optimization.optimizer": Choice("adam", "adamw"),
-        "optimization.weight_decay": Float(
-            1e-3, 1e-1, sampling="log", when={"optimization.optimizer": "adamw"}, default=1e-2
-        ),
-    }
-
-
-def _epochs(epochs: int | None) -> dict[str, Any]:
-    return {} if epochs is None else {"recipe.epochs": epochs}
-
-
-def _dropout(models: Sequence[str], *, default: float | None = 0.2, most: float = 0.5) -> dict[str, Any]:
-    """Dropout, if a model has a field for it."""
-    fields = [targets.options(model) for model in models]
-    has = any(names is not None and "dropout" in names for names in fields)
-    return {"overrides.dropout": Float(0.0, most, default=default)} if has else {}
-
-
-def _when(models: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"model": tuple(map(_variant, models))}
-
-
-def _variant(model: str) -> str:
-    """A variant without a tag behind it; of a checkpoint all of it."""
-    return model if "/" in model else model.partition(".")[0]
-
-
-def _tag(model: str) -> str | None:
-    """The weights of a model: the tag behind its name, or the first that is known, those in the package before others.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if "/" in model:
-        return None  # a checkpoint has its own
-    variant, _, tag = model.partition(".")
-    known = [line.tag for line in published() if line.variant == variant]
-    if tag or not known:
-        if tag in known:
-            return tag
-        raise ValueError(
-            f"No weights {tag or 'at all'!r} are published of {variant!r}.{nearest(tag, known)} Known: "
-            f"{', '.join(known) or 'none; take a space from scratch'}."
-        )
-    return "bundled" if "bundled" in known else known[0]

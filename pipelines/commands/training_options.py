@@ -6,6 +6,7 @@ import dataclasses
 import json
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -171,8 +172,13 @@ def recipe(asked: str | None, *, pretrained: bool, taught: bool) -> str:
 
 def given(context: typer.Context) -> dict[str, Any]:
     """The options that the user has given, by name: not those that have their default."""
+    paths = {each.name for each in context.command.params if each.type.name == "path"}  # as texts until a call
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return {
+        name: Path(context.params[name]) if name in paths else context.params[name]
+        for name, source in sources.items()
+        if source and source.name == "COMMANDLINE"
+    }
 
 
 def run_options(given: Mapping[str, Any], model: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import recipes
 from pipelines.creation import create
-from pipelines.run import Images, Run, Series, Tables, Texts
+from pipelines.run import Images, Pairs, Run, Series, Tables, Texts
 from tuning import spaces
 from tuning.space import Choice, Space
 from zoo.layers.series import Windows
@@ -23,6 +23,8 @@ DATA = {
     "mobile": Images("digits"),
     "transfer_text": Texts("a.csv"),
     "from_scratch_text": Texts("a.csv"),
+    "transfer_pairs": Pairs("a.csv"),
+    "from_scratch_pairs": Pairs("a.csv"),
     "tables": Tables("a.csv", target="y"),
     "series": Series("a.csv", target="y"),
 }
@@ -56,9 +58,10 @@ def test_every_point_is_a_run_and_every_range_matters(name):
 def test_the_first_point_is_the_usual_recipe(name):
     space = spaces.SPACES[name]()
     first = space.run(base(name), space.defaults(base(name)))
-    if name in ("transfer_images", "mobile"):
+    if name in ("transfer_images", "transfer_pairs", "mobile"):
         assert first.phases == recipes.progressive_unfreezing()
-        assert (first.model, first.weights) == ("mobilenet_v2", "bundled")
+        known = ("hf://openai/clip-vit-base-patch32", None) if "pairs" in name else ("mobilenet_v2", "bundled")
+        assert (first.model, first.weights) == known
     elif name != "transfer_text":
         assert (first.phases, first.weights) == (recipes.from_scratch(), None)
     if name != "transfer_text":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run import Images, Series, Tables, Texts
+from pipelines.run import Images, Pairs, Series, Tables, Texts
 from tests.command import zoo_here
 from tuning import begin, spaces
 from tuning.plan import AUTO, Objective
@@ -33,6 +33,8 @@ def test_without_a_model_the_space_has_it():
     assert plan(images="digits").run.model == "mobilenet_v2"
     assert plan(texts="reviews.csv").run.data == Texts("reviews.csv")
     assert plan(texts="reviews.csv").space == spaces.from_scratch_text()
+    assert plan(pairs="captions.csv").run.data == Pairs("captions.csv")
+    assert plan(pairs="captions.csv").space == spaces.from_scratch_pairs()
     forecast = plan(series="weather.csv", target=["temperature"])
     assert forecast.run.data == Series("weather.csv", ("temperature",))
     assert forecast.run.model in spaces.series().ranges["model"]
@@ -88,6 +90,8 @@ def test_a_run_of_before_is_searched_around(tmp_path):
         ("tune cnn --images digits --factor 1", "factor=1"),
         ("tune lenet6 --images digits", "Did you mean 'lenet5'"),
         ("tune cnn --images digits --out taken", "holds something that is no search"),
+        ("tune --run none.json", "none.json"),
+        ("tune clip_vit_base32 --pairs captions.csv --space tables", "For pairs: transfer_pairs, from_scratch_pairs"),
         ("tune --resume nowhere", "'nowhere' holds no search: there is no search.json. zoo tune begins searches"),
         ("tune --resume taken --trials 20", "--trials is of a new search; --resume takes one as it is"),
         ("tune cnn --show taken", "MODEL is of a new search"),
