@@ -81,7 +81,8 @@ def _run(given: Mapping[str, Any], data: AnyData, model: str) -> Run:
     phases = phases_of(
         training_options.recipe(given.get("recipe"), pretrained=pretrained, taught=False), given.get("epochs"), None
     )
-    return Run(model, data, phases, Path(), weights=weights, **training_options.run_options(given))
+    shared = {name: value for name, value in given.items() if name == "seed" or name not in _OF_SEARCH}
+    return Run(model, data, phases, Path(), weights=weights, **training_options.run_options(shared))
 
 
 def _around(run: Run, given: Mapping[str, Any]) -> Space:

@@ -1,7 +1,9 @@
 """`zoo tune` as a user types it: what its options make, and what is told of mistakes before anything is computed."""
 
+import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -69,6 +71,44 @@ def test_a_run_of_before_is_searched_around(tmp_path):
     assert found.run == before
     with pytest.raises(ValueError, match="--run says all that trials share, and --batch too"):
         plan(run_file=tmp_path / "run.json", batch="16")
+
+
+def begun(*arguments, folder: Path):
+    """What a typed command hands to a search: its plan, and the terms."""
+    carry_out = mock.patch("tuning.told.finish", lambda carry_out, folder: carry_out())
+    with mock.patch("tuning.search.search") as search, carry_out:
+        zoo_here("tune", *arguments, cwd=folder)
+    return search.call_args.args[0], search.call_args.kwargs
+
+
+def test_a_run_of_before_is_searched_around_as_it_is_typed(tmp_path):
+    before = plan(model="lenet5", images="digits", batch="16").run
+    (tmp_path / "run.json").write_text(before.to_json())
+    found, terms = begun("--run", "run.json", "--seed", "5", "--trials", "4", "--out", "there", folder=tmp_path)
+    assert found.run == dataclasses.replace(before, seed=5, out=Path("there"))
+    assert (found.trials, found.seed, terms) == (4, 5, {"folder": Path("there"), "overwrite": False})
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("--parallel 3 --budget 30m", {"parallel": 3, "budget": 1800.0}),
+        ("--memory 2G --trial-time 90s", {"memory": 2 * 1024**3, "trial_seconds": 90.0}),
+        ("--chief --listen 0.0.0.0:7071 --lease 2m", {"listen": "0.0.0.0:7071", "lease": 120.0}),
+        ("--overwrite", {"overwrite": True}),
+    ],
+)
+def test_terms_are_handed_on(typed, expected, tmp_path):
+    _, terms = begun("lenet5", "--images", "digits", *typed.split(), folder=tmp_path)
+    assert terms == {"folder": Path("runs/tune"), "overwrite": False, **expected}
+
+
+def test_what_decides_the_trials_is_in_the_plan(tmp_path):
+    typed = "--oracle hyperband --max-epochs 9 --factor 2 --quantize int8 --objective latency --batch 8 --no-flip"
+    found, _ = begun("lenet5", "--images", "digits", *typed.split(), folder=tmp_path)
+    assert (found.oracle, found.max_epochs, found.factor, found.quantize) == ("hyperband", 9, 2, "int8")
+    assert found.objectives == (Objective("latency", "min"),)
+    assert (found.run.batch, found.run.data.flip) == (8, False)
 
 
 @pytest.mark.parametrize(
