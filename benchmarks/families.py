@@ -109,26 +109,15 @@ def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras
 
 
 def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
-    from pipelines import optimizer
-    from pipelines.ema import MovingAverage
-    from pipelines.engine import Engine
-    from pipelines.feed import example
-    from pipelines.freezing import Freezer, find_groups, unfrozen
+    from shared.ours import engine
 
     run, _, objective, _, learner, feed = _prepared(name, folder, batch)
-    groups, phase = find_groups(learner), run.phases[0]
-    freezer = Freezer(learner, groups).__enter__()  # for as long as the process lives
-    freezer.apply(phase)
-    built = optimizer.build(learner, groups, phase, run.optimization, steps=10_000)
-    learner.compile(built, loss=objective.loss(), weighted_metrics=list(objective.metrics()))
-    learner._symbolic_build(data_batch=example(feed.spec))
-    variables = {
-        key: [v for layer in groups[key] for v in layer.trainable_variables] for key in unfrozen(groups, phase)
-    }
-    average = MovingAverage(learner, run.optimization.ema) if run.optimization.ema else None
-    engine = (objective.engine or Engine)(learner, variables, average=average)
-    batches = engine.batches(feed.start(0).take(1).cache().repeat())
-    return lambda steps: [engine.train(batches) for _ in range(steps)]
+    trained = engine(
+        learner, run.phases[0], run.optimization,
+        loss=objective.loss(), metrics=objective.metrics(), spec=feed.spec, kind=objective.engine,
+    )  # fmt: skip
+    batches = trained.batches(feed.start(0).take(1).cache().repeat())
+    return lambda steps: [trained.train(batches) for _ in range(steps)]
 
 
 def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:

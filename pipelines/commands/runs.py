@@ -24,7 +24,13 @@ _SCORES = (
     "perplexity", "mean_average_precision", "balanced_accuracy", "accuracy", "f1", "macro_f1", "auroc", "exact", "mae",
     "rmse", "loss",
 )  # fmt: skip
-_SMALL_IS_GOOD = ("perplexity", "mae", "rmse", "loss")
+_OF_KIND: Mapping[str, str] = {  # where the list above would tell of something else, or of nothing
+    "autoencoding": "elbo",
+    "drawing": "image_loss",
+    "generation": "frechet_distance",
+    "retrieval": "caption_recall",
+}
+_SMALL_IS_GOOD = ("perplexity", "mae", "rmse", "loss", "image_loss", "frechet_distance")
 
 
 class Order(StrEnum):
@@ -166,6 +172,10 @@ def _best(path: Path) -> tuple[str, float] | None:
 def _test(path: Path) -> tuple[str, float] | None:
     """The number that says most of the scores on the test split; of several numbers to predict, that of the first."""
     scores = _json(path / "evaluation.json")
+    if name := _OF_KIND.get(str(scores.get("kind"))):
+        value = scores.get(name)
+        first, name = (value[0], f"{name}@1") if value and isinstance(value, list) else (value, name)
+        return (name, float(first)) if isinstance(first, (int, float)) else None
     parts = scores.get("entities") or scores.get("targets") or [{}]
     part = parts[-1 if scores.get("entities") else 0]  # the last one of entities is of all kinds together
     for found in (part, scores):

@@ -65,6 +65,20 @@ def test_a_finished_run(tmp_path, monkeypatch):
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({"kind": "retrieval", "caption_recall": [0.25, 0.5, 1.0], "image_rank": 3.0}, "caption_recall@1 0.25"),
+        ({"kind": "generation", "frechet_distance": 1.5, "accuracy": 0.8}, "frechet_distance 1.5"),
+        ({"kind": "autoencoding", "elbo": -244.8, "perplexity": 75.5}, "elbo -244.8"),
+        ({"kind": "drawing", "image_loss": 3.25, "loss": 3.5}, "image_loss 3.25"),
+    ],
+)
+def test_models_that_make_images_have_scores_of_their_own(tmp_path, monkeypatch, scores, told):
+    finished(tmp_path / "mine", val_loss=1.0, scores=scores)
+    assert told in listed(monkeypatch, tmp_path)[0]
+
+
 def test_an_interrupted_run_says_where_it_is(tmp_path, monkeypatch):
     out = begun(tmp_path / "deep" / "er" / "mine", data=Tables("iris", target="species"), model="mlp")
     saved(out, phase=2, epoch=3, step=120)
