@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from pipelines import feature_pairs
 from pipelines.distillation import LABEL_SHARE, TEMPERATURE, Pairs
+from pipelines.engine import of_any
 from pipelines.feature_pairs import Pair, distance
 from pipelines.objectives import distilling
 from pipelines.objectives.losses import BinaryCrossEntropy, Deviation, SpanCrossEntropy, within
@@ -38,6 +39,9 @@ class Lesson:
 
     def answer(self, inputs: Any) -> dict[str, tf.Tensor]:
         """What the teacher says of a batch of the student, in inference; images are resized to those it takes."""
+        return of_any(self._answer, inputs)
+
+    def _answer(self, inputs: Any) -> dict[str, tf.Tensor]:
         wanted = self.answers.input
         if isinstance(wanted, Mapping):
             inputs = {name: inputs[name] for name in wanted}
