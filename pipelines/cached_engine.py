@@ -14,7 +14,8 @@ import keras
 import tensorflow as tf
 
 from pipelines import replicas
-from pipelines.engine import Batch, Engine, after, of_any, total
+from pipelines.engine import Batch, Engine
+from pipelines.parts import after, of_any, total
 
 EMBEDDINGS = ("image_embedding", "text_embedding")
 

@@ -7,7 +7,6 @@ under a strategy, weighs replicas alike whatever their examples weigh, and keeps
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 from pipelines import replicas, workers
 from pipelines.clipping import Clip
 from pipelines.objectives.losses import WeightedMean
+from pipelines.parts import after, divided, of_any, total
 
 if TYPE_CHECKING:
     from pipelines.ema import MovingAverage
@@ -135,7 +135,7 @@ class Engine:
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         kept = self._values_to_keep()
-        gradients, whole = self._gradients(_micro_batches(batch, self._accumulate))
+        gradients, whole = self._gradients(divided(batch, self._accumulate))
         context = tf.distribute.get_replica_context()
         sums = context.all_reduce(SUM, [tf.concat([[whole], wishes], axis=0), *gradients])
         norms, skipped = self._apply(sums[1:])
@@ -258,42 +258,3 @@ def _reduction(model: keras.Model, accumulate: int) -> str:
             "micro-batches add up where all losses are means of one kind. Set accumulate=1, or another reduction."
         )
     return found.pop() if len(found) == 1 else "sum_over_batch_size"
-
-
-def _micro_batches(batch: Batch, count: int) -> list[Batch]:
-    """The examples of a batch in so many parts, of one size if it can be divided so."""
-    if count == 1:
-        return [batch]
-    flat = tf.nest.flatten(batch)
-    examples = tf.shape(flat[0])[0]
-    ends = [examples * part // count for part in range(count + 1)]
-    sizes = tf.stack([end - start for start, end in itertools.pairwise(ends)])
-    sizes = count if (flat[0].shape[0] or 1) % count == 0 else sizes  # a number keeps the static shapes
-    pieces = [tf.split(tensor, sizes, num=count) for tensor in flat]
-    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
-
-
-def after(batch: Batch, gradients: Sequence[tf.Tensor]) -> Batch:
-    """The batch once these gradients are there: so that two micro-batches never take memory at a time."""
-    if not gradients:
-        return batch
-    with tf.control_dependencies(gradients):
-        return tf.nest.map_structure(tf.identity, batch)
-
-
-def of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:
-    """The answers to a part of a batch, which may be no examples: oneDNN's convolutions fail on those."""
-    first = tf.nest.flatten(inputs)[0]
-    if first.shape[0]:
-        return answer(inputs)
-    examples = tf.shape(first)[0]
-    more = tf.cast(examples == 0, tf.int32)
-    some = tf.nest.map_structure(lambda t: tf.pad(t, [[0, more], *[[0, 0]] * (len(t.shape) - 1)]), inputs)
-    with replicas.counting(examples > 0):
-        return tf.nest.map_structure(lambda t: t[:examples], answer(some))
-
-
-def total(before: tf.Tensor | None, found: Any) -> tf.Tensor:
-    """A gradient and the one of the parts before it."""
-    dense = tf.convert_to_tensor(found)  # of embeddings, slices
-    return dense if before is None else before + dense

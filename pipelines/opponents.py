@@ -16,6 +16,7 @@ from pipelines.ema import MovingAverage
 from pipelines.engine import SUM, Batch, Engine
 from pipelines.objectives.adversarial import adversarial, gradient_penalty
 from pipelines.optimizer import GroupOptimizer
+from pipelines.parts import with_one
 from zoo.layers.spectral import SpectralConv2D
 
 HALF = 127.5  # of 0..255: what makes -1..1 of it, on which slopes are measured
@@ -206,9 +207,16 @@ class AdversarialEngine(Engine):
         return done % every == every - 1
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        count = tf.shape(batch[0]["image"])[0]
+        if self._replicas == 1:
+            return self._play(batch, wishes, count)
+        return with_one(lambda some: self._play(some, wishes, count), batch)
+
+    def _play(self, batch: Batch, wishes: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Both turns on a replica's part of a batch, of which `count` examples count."""
         inputs, draws, _ = keras.utils.unpack_x_y_sample_weight(batch)
         kept, match = self._values_to_keep(), self._match
-        examples = tf.cast(tf.shape(inputs["image"])[0], tf.float32)
+        examples = tf.cast(count, tf.float32)
         loss, found, norms, skipped = self._move(
             lambda: match.discriminator_loss(inputs, draws), self._judges, examples, wishes
         )

@@ -12,11 +12,11 @@ from keras import layers, ops
 
 from pipelines import feature_pairs
 from pipelines.distillation import LABEL_SHARE, TEMPERATURE, Pairs
-from pipelines.engine import of_any
 from pipelines.feature_pairs import Pair, distance
 from pipelines.objectives import distilling
 from pipelines.objectives.losses import BinaryCrossEntropy, Deviation, SpanCrossEntropy, within
 from pipelines.objectives.objective import WeightedMetric
+from pipelines.parts import of_any
 from zoo.layers.auxiliary import without_auxiliary
 from zoo.layers.pixels import PixelInput
 

@@ -1,6 +1,6 @@
 """Small GANs and a few steps of theirs, on one or several logical CPU devices: also a program for child processes.
 
-    python -m tests.pipelines.games TARGET DEVICES CASE...
+    python -m tests.pipelines.games TARGET DEVICES BATCH CASE...
 
 A case is written as NAME/PRECISION, such as wgan_gp/float32. TARGET becomes a folder with an .npz of each case.
 """
@@ -50,15 +50,17 @@ def pair(name: str) -> Opponents:
     return opponents(*both, adversary)
 
 
-def batches(model: Opponents) -> tf.data.Dataset:
+def batches(model: Opponents, batch: int = BATCH) -> tf.data.Dataset:
     """What the engine takes, a batch a step."""
     labels = LABELS if "labels" in model.input else 0
     target = with_draws(SimpleNamespace(latent=SIZES["latent"], labels=labels))
-    plain = tf.data.Dataset.from_tensor_slices(pictures()).batch(BATCH, drop_remainder=True)
-    return feed(plain).map(lambda batch, number: target(batch, key(0, 7, number))).start(0).take(STEPS)
+    plain = tf.data.Dataset.from_tensor_slices(pictures()).batch(batch, drop_remainder=True)
+    return feed(plain).map(lambda some, number: target(some, key(0, 7, number))).start(0).take(STEPS)
 
 
-def played(name: str, strategy: tf.distribute.Strategy, precision: str = "float32") -> dict[str, np.ndarray]:
+def played(
+    name: str, strategy: tf.distribute.Strategy, precision: str = "float32", batch: int = BATCH
+) -> dict[str, np.ndarray]:
     """The losses and the norms of the steps, and the weights after them."""
     keras.config.set_dtype_policy(POLICIES[precision])
     with strategy.scope():
@@ -67,7 +69,7 @@ def played(name: str, strategy: tf.distribute.Strategy, precision: str = "float3
         rate = CASES[name][2].discriminator_rate
         phase = Phase(1, RATE, unfreeze="all", warmup=0.0, batch_norm="train", discriminator_rate=rate)
         model.compile(optimizer.build(model, groups, phase, MOVED, steps=STEPS), loss="mse")
-        data = batches(model)
+        data = batches(model, batch)
         model._symbolic_build(data_batch=next(iter(data)))
     variables = {each: [v for layer in layers for v in layer.trainable_variables] for each, layers in groups.items()}
     engine = AdversarialEngine(model, variables, clip=Clip(5.0))
@@ -83,7 +85,7 @@ def played(name: str, strategy: tf.distribute.Strategy, precision: str = "float3
     }
 
 
-def main(target: Path, devices: int, *cases: str) -> None:
+def main(target: Path, devices: int, batch: int, *cases: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
@@ -91,9 +93,9 @@ def main(target: Path, devices: int, *cases: str) -> None:
     for case in cases:
         name, precision = case.split("/")
         for kind in ("one", "mirrored"):
-            found = played(name, choose_strategy(Hardware(kind)), precision)
+            found = played(name, choose_strategy(Hardware(kind)), precision, batch)
             np.savez(target / f"{name}-{precision}-{kind}.npz", **found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -106,18 +106,19 @@ def test_steps_are_those_of_a_plain_loop(name):
 
 
 @pytest.mark.slow
-def test_two_devices_do_what_one_does(tmp_path):
+@pytest.mark.parametrize(("devices", "batch"), [(2, BATCH), (4, 6)], ids=["two", "four, of which one has no examples"])
+def test_any_devices_do_what_one_does(tmp_path, devices, batch):
     cases = ["dcgan/float32", "wgan_gp/float32", "projection/float32", "dcgan/float16"]
-    command = [sys.executable, "-m", "tests.pipelines.games", str(tmp_path), "2", *cases]
+    command = [sys.executable, "-m", "tests.pipelines.games", str(tmp_path), str(devices), str(batch), *cases]
     subprocess.run(command, check=True, cwd=ROOT, timeout=900)
     for case in cases:
         name = case.replace("/", "-")
-        one, two = (dict(np.load(tmp_path / f"{name}-{kind}.npz")) for kind in ("one", "mirrored"))
-        assert (one.pop("replicas"), two.pop("replicas")) == (1, 2)
+        one, many = (dict(np.load(tmp_path / f"{name}-{kind}.npz")) for kind in ("one", "mirrored"))
+        assert (one.pop("replicas"), many.pop("replicas")) == (1, devices)
         assert not one["skipped"].any() or case.endswith("float16")
         atol = 2e-4 if case.endswith("float32") else 0.05
         for key, value in one.items():
-            np.testing.assert_allclose(two[key], value, rtol=atol, atol=atol, err_msg=f"{case} {key}")
+            np.testing.assert_allclose(many[key], value, rtol=atol, atol=atol, err_msg=f"{case} {key}")
 
 
 def both(variant: str, **options) -> list[keras.Model]:
