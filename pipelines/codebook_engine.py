@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from pipelines.engine import SUM, Batch, Engine
+from pipelines.parts import divided
 from zoo.layers.codebook import Came, noting
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -21,9 +22,19 @@ class CodebookEngine(Engine):
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with noting() as noted:
             found = super()._train_replica(batch, wishes)
+        some = [tf.shape(tf.nest.flatten(part)[0])[0] > 0 for part in divided(batch, self._accumulate)]
+        whole = self._replicas == 1 and self._accumulate == 1
         for layer in {id(came.layer): came.layer for came in noted}.values():
-            _settle([came for came in noted if came.layer is layer], skipped=found[2])
+            came = [came for came in noted if came.layer is layer]
+            _settle(came if whole else list(map(_if_there, came, some)), skipped=found[2])
         return found
+
+
+def _if_there(came: Came, some: tf.Tensor) -> Came:
+    """What came of a part of a batch, or nothing where an example of zeros stood in for none."""
+    count = tf.where(some, tf.shape(came.vectors)[0], 0)
+    sums = tuple(tf.where(some, each, tf.zeros_like(each)) for each in came.sums)
+    return Came(came.layer, sums, came.vectors[:count])
 
 
 def _settle(came: list[Came], *, skipped: tf.Tensor) -> None:
@@ -43,12 +54,15 @@ def _settle(came: list[Came], *, skipped: tf.Tensor) -> None:
 def _spread(vectors: tf.Tensor, count: int) -> tf.Tensor:
     """A replica's part in so many vectors of the whole batch, evenly spread: (N, D) -> (count, D), 0 where others' are.
 
-    Every replica has N of them, those of the first come first.
+    Those of the first replica come first.
     """
     context = tf.distribute.get_replica_context()
-    own = tf.shape(vectors)[0]
+    number = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    own, replicas = tf.shape(vectors)[0], tf.range(context.num_replicas_in_sync)
+    counts = context.all_reduce(SUM, tf.where(replicas == number, own, 0))
     turns = tf.math.floormod(_GOLDEN * tf.range(count, dtype=tf.float64), 1.0)  # in no step with rows of a map
-    wanted = tf.cast(turns * tf.cast(own * context.num_replicas_in_sync, tf.float64), tf.int32)
-    places = wanted - tf.cast(context.replica_id_in_sync_group, tf.int32) * own
+    wanted = tf.cast(turns * tf.cast(tf.reduce_sum(counts), tf.float64), tf.int32)
+    places = wanted - tf.reduce_sum(tf.where(replicas < number, counts, 0))
     mine = (places >= 0) & (places < own)
-    return tf.where(mine[:, tf.newaxis], tf.gather(vectors, tf.clip_by_value(places, 0, own - 1)), 0.0)
+    padded = tf.pad(vectors, [[0, 1], [0, 0]])  # so that there is one to gather where a replica has none
+    return tf.where(mine[:, tf.newaxis], tf.gather(padded, tf.clip_by_value(places, 0, own)), 0.0)

@@ -1,8 +1,9 @@
 """Small autoencoders and their images, and a program that trains them on some logical CPU devices in a child process.
 
-    python -m tests.pipelines.autoencoders TARGET
+    python -m tests.pipelines.autoencoders TARGET DEVICES BATCH
 
-TARGET becomes an .npz: for each kind all variables after some steps on one device, on two, and in micro-batches.
+TARGET becomes an .npz: for each kind all variables after some steps on one device, on so many, and there in
+micro-batches.
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ def objective(given: Autoencoding | None = None) -> Objective:
 
 
 def stepped(
-    kind: str, strategy: tf.distribute.Strategy, *, accumulate: int = 1, precision: str = "float32", scale: float = 0.0
+    kind: str,
+    strategy: tf.distribute.Strategy,
+    *,
+    accumulate: int = 1,
+    precision: str = "float32",
+    scale: float = 0.0,
+    batch: int = BATCH,
 ) -> tuple[keras.Model, list]:
     """A learner after some steps of gradient descent, and what was known of each step."""
     asked = objective()
@@ -70,7 +77,7 @@ def stepped(
                 chosen = keras.optimizers.LossScaleOptimizer(chosen, initial_scale=scale)
             chosen.build(learner.trainable_variables)
             learner.compile(chosen, loss=asked.loss(), weighted_metrics=[])
-            feed = asked.complete(data().training_set(learner, batch=BATCH, seed=0), seed=0, training=True)
+            feed = asked.complete(data().training_set(learner, batch=batch, seed=0), seed=0, training=True)
             learner._symbolic_build(data_batch=next(iter(feed.start(0))))
     finally:
         keras.config.set_dtype_policy("float32")
@@ -84,16 +91,16 @@ def values(learner: keras.Model) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(weight, "float64")) for weight in learner.weights])
 
 
-def main(target: Path) -> None:
+def main(target: Path, devices: int, batch: int) -> None:
     tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
     )
     found = {}
     for kind in KINDS:
         if kind == "labelled":
             continue
-        for case, hardware, accumulate in (("one", "one", 1), ("two", "mirrored", 1), ("micro", "mirrored", 2)):
-            learner, steps = stepped(kind, choose_strategy(Hardware(hardware)), accumulate=accumulate)
+        for case, hardware, accumulate in (("one", "one", 1), ("several", "mirrored", 1), ("micro", "mirrored", 2)):
+            learner, steps = stepped(kind, choose_strategy(Hardware(hardware)), accumulate=accumulate, batch=batch)
             found[f"{kind}.{case}"] = values(learner)
             found[f"{kind}.{case}.losses"] = np.array([step.loss for step in steps])
             results = learner.get_metrics_result()
@@ -102,4 +109,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

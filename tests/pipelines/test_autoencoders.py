@@ -89,9 +89,10 @@ def test_a_discrete_vae_draws_softer_codes_early():
 
 
 @pytest.mark.slow
-def test_any_devices_and_micro_batches_learn_what_one_device_does(tmp_path):
+@pytest.mark.parametrize(("devices", "batch"), [(2, 8), (4, 6)], ids=["two", "four, of which one has no examples"])
+def test_any_devices_and_micro_batches_learn_what_one_device_does(tmp_path, devices, batch):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.pipelines.autoencoders", str(tmp_path / "found.npz")],
+        [sys.executable, "-m", "tests.pipelines.autoencoders", str(tmp_path / "found.npz"), str(devices), str(batch)],
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -99,7 +100,7 @@ def test_any_devices_and_micro_batches_learn_what_one_device_does(tmp_path):
     for kind in ("normal", "codebook", "gumbel"):
         start = small.values(small.objective().learner(small.model(kind)))
         assert np.abs(found[f"{kind}.one"] - start).max() > 1e-4
-        for case in ("two", "micro"):
+        for case in ("several", "micro"):
             for part in ("", ".losses", ".metrics"):
                 one, several = found[f"{kind}.one{part}"], found[f"{kind}.{case}{part}"]
                 np.testing.assert_allclose(several, one, rtol=2e-4, atol=2e-6, err_msg=f"{kind} {case} {part}")
