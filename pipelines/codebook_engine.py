@@ -59,7 +59,8 @@ def _spread(vectors: tf.Tensor, count: int) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     number = tf.cast(context.replica_id_in_sync_group, tf.int32)
     own, replicas = tf.shape(vectors)[0], tf.range(context.num_replicas_in_sync)
-    counts = context.all_reduce(SUM, tf.where(replicas == number, own, 0))
+    known = context.all_reduce(SUM, tf.where(replicas == number, tf.cast(own, tf.float32), 0.0))
+    counts = tf.cast(known, tf.int32)
     turns = tf.math.floormod(_GOLDEN * tf.range(count, dtype=tf.float64), 1.0)  # in no step with rows of a map
     wanted = tf.cast(turns * tf.cast(tf.reduce_sum(counts), tf.float64), tf.int32)
     places = wanted - tf.reduce_sum(tf.where(replicas < number, counts, 0))
