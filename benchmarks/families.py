@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.contender import Contender, serve
+from shared.contender import Contender, race, serve
 
 if TYPE_CHECKING:
     import keras
@@ -136,16 +135,10 @@ def compare(name: str, options: argparse.Namespace) -> None:
         who: Contender({"who": who, "name": name, "batch": options.batch}, python=sys.executable, environment=_KERNELS)
         for who in ("zoo", "keras")
     }
-    for number in range(options.rounds + 2):
-        for who, contender in contenders.items():
-            seconds = contender.work(options.steps)
-            if seconds is None:
-                raise RuntimeError(f"{who} cannot train {name}; try --work to see why.")
-            if number >= 2:  # the first two trace and warm up
-                contender.seconds.append(seconds / options.steps)
-    for contender in contenders.values():
-        contender.close()
-    ours, theirs = (statistics.median(contenders[who].seconds) for who in ("zoo", "keras"))
+    seconds = race(contenders, options.rounds, amount=options.steps)
+    if missing := contenders.keys() - seconds:
+        raise RuntimeError(f"{missing.pop()} cannot train {name}; try --work to see why.")
+    ours, theirs = seconds["zoo"], seconds["keras"]
     print(f"{name:14} {1000 * ours:9.1f} {1000 * theirs:9.1f} {theirs / ours:8.2f} x", flush=True)
 
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from shared.contender import Contender, declare_torchvision, serve
+from shared.contender import Contender, declare_torchvision, race, serve
 
 MODES = ("inference", "training")
 MODELS = {  # ours: (keras.applications', timm's)
@@ -42,21 +41,6 @@ class Job:
     mode: str
     size: int  # pixels
     batch: int
-
-
-def race(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """The median seconds of each contender's step; one that cannot run is left out."""
-    running = dict(contenders)
-    for number in range(rounds + 2):
-        for name, contender in tuple(running.items()):
-            seconds = contender.work()
-            if seconds is None:
-                del running[name]
-            elif number >= 2:  # the first two trace and warm up
-                contender.seconds.append(seconds)
-    for contender in contenders.values():
-        contender.close()
-    return {name: statistics.median(contender.seconds) for name, contender in running.items()}
 
 
 def _data(job: Job):

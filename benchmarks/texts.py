@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.contender import Contender, declare_torchvision, serve
+from shared.contender import Contender, declare_torchvision, race, serve
 
 CLASSES, RATE, DECAY, VOCABULARY = 2, 2e-5, 0.01, 30_522
 SIZES = {  # depth, width, heads, width of the MLP
@@ -114,7 +113,7 @@ def _transformers(job: Job) -> Callable[[int], object]:
 
 def compare(model: str, options: argparse.Namespace) -> None:
     """Print one line of the table; a contender that cannot run is left out."""
-    running = {
+    contenders = {
         library: Contender(
             asdict(Job(library, model, options.batch, options.length)),
             python=options.torch_python if library == "transformers" else sys.executable,
@@ -122,16 +121,7 @@ def compare(model: str, options: argparse.Namespace) -> None:
         )
         for library in ("zoo", *OTHERS)
     }
-    for number in range(options.rounds + 2):
-        for library, contender in tuple(running.items()):
-            seconds = contender.work(2)
-            if seconds is None:
-                running.pop(library).close()
-            elif number >= 2:  # the first two trace and warm up
-                contender.seconds.append(seconds / 2)
-    medians = {library: statistics.median(contender.seconds) for library, contender in running.items()}
-    for contender in running.values():
-        contender.close()
+    medians = race(contenders, options.rounds, amount=2)
     cells = [f"{model:12} {options.batch / medians['zoo']:7.1f}"]
     for library in OTHERS:
         theirs = medians.get(library)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -53,6 +54,21 @@ class Contender:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+
+
+def race(contenders: Mapping[str, Contender], rounds: int, amount: int = 1) -> dict[str, float]:
+    """Let them work in turn: the median seconds of each for a unit of work; one that cannot run is left out."""
+    running = dict(contenders)
+    for number in range(rounds + 2):
+        for name, contender in tuple(running.items()):
+            seconds = contender.work(amount)
+            if seconds is None:
+                del running[name]
+            elif number >= 2:  # the first two trace and warm up
+                contender.seconds.append(seconds / amount)
+    for contender in contenders.values():
+        contender.close()
+    return {name: statistics.median(contender.seconds) for name, contender in running.items()}
 
 
 def serve(prepare: Callable[[], Callable[[int], object]]) -> None:
