@@ -1,12 +1,14 @@
 """One training step of each generative and vision-language family, against plain Keras on the same network and CPU.
 
-    python benchmarks/families.py [FAMILY ...] [--batch 32] [--rounds 15]
+    python benchmarks/families.py [FAMILY ...] [--batch 32] [--rounds 10] [--heats 5]
 
 Ours is the step that `zoo fit` takes: objective, learner and engine of a run, on its first batch, over and over. Theirs
 is the same network of the zoo in a keras.Model with a train_step as the examples of keras.io write it, compiled with
 Adam, on the same batch. Both have random weights and TensorFlow's oneDNN kernels, which `pipelines` turns on by itself,
-and processes of their own that take turns, round by round, so that a machine whose speed drifts slows both. Printed are
-medians over the rounds, and how many times as fast ours is. Our GANs average their weights besides, theirs do not.
+and processes of their own that take turns, round by round, so that a machine whose speed drifts slows both. Processes
+of the same code differ by some 5 %, so each heat starts new ones. Printed are medians over the heats of the medians
+over their rounds, and how many times as fast ours is: the median, the least and the most of the heats. Our GANs
+average the generator's weights besides, and our steps give the same weights each time, bit for bit; theirs do neither.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -92,12 +95,16 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 }
 
 
-def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras.Model, keras.Model, Any]:
+def _prepared(
+    name: str, folder: Path, batch: int, *, deterministic: bool
+) -> tuple[Run, Any, Any, keras.Model, keras.Model, Any]:
     """A run with all that it leaves open, its data, objective, model, what learns, and its batches."""
     from pipelines import datasets, hardware, objectives, settling
     from pipelines.creation import create
+    from pipelines.run import Hardware
 
-    run = settling.settled(dataclasses.replace(RUNS[name](folder), batch=batch))
+    chosen = dataclasses.replace(RUNS[name](folder), batch=batch, hardware=Hardware(deterministic=deterministic))
+    run = settling.settled(chosen)
     hardware.seed(run.hardware, run.seed)
     data = datasets.load(run)
     objective = objectives.of_run(run, data)
@@ -110,7 +117,7 @@ def _prepared(name: str, folder: Path, batch: int) -> tuple[Run, Any, Any, keras
 def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
     from shared.ours import engine
 
-    run, _, objective, _, learner, feed = _prepared(name, folder, batch)
+    run, _, objective, _, learner, feed = _prepared(name, folder, batch, deterministic=True)
     trained = engine(
         learner, run.phases[0], run.optimization,
         loss=objective.loss(), metrics=objective.metrics(), spec=feed.spec, kind=objective.engine,
@@ -122,7 +129,7 @@ def _ours(name: str, folder: Path, batch: int) -> Callable[[int], object]:
 def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:
     from shared import plain
 
-    run, data, _, model, _, feed = _prepared(name, folder, batch)
+    run, data, _, model, _, feed = _prepared(name, folder, batch, deterministic=False)
     learner = plain.learner(run, data, model)
     batches = iter(feed.start(0).take(1).cache().repeat())
     learner.make_train_function()
@@ -131,6 +138,15 @@ def _theirs(name: str, folder: Path, batch: int) -> Callable[[int], object]:
 
 def compare(name: str, options: argparse.Namespace) -> None:
     """Print one line of the table."""
+    heats = [_heat(name, options) for _ in range(options.heats)]
+    ours, theirs = (1000 * statistics.median(found) for found in zip(*heats, strict=True))
+    ratios = sorted(theirs / ours for ours, theirs in heats)
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"{name:14} {ours:9.1f} {theirs:9.1f} {statistics.median(ratios):8.3f} x   {spread}", flush=True)
+
+
+def _heat(name: str, options: argparse.Namespace) -> tuple[float, float]:
+    """The seconds of a step in two new processes, ours and theirs."""
     contenders = {
         who: Contender({"who": who, "name": name, "batch": options.batch}, python=sys.executable, environment=_KERNELS)
         for who in ("zoo", "keras")
@@ -138,8 +154,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
     seconds = race(contenders, options.rounds, amount=options.steps)
     if missing := contenders.keys() - seconds:
         raise RuntimeError(f"{missing.pop()} cannot train {name}; try --work to see why.")
-    ours, theirs = seconds["zoo"], seconds["keras"]
-    print(f"{name:14} {1000 * ours:9.1f} {1000 * theirs:9.1f} {theirs / ours:8.2f} x", flush=True)
+    return seconds["zoo"], seconds["keras"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(RUNS)}; all if none is given")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=10, help="of a round")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=10, help="of a heat")
+    parser.add_argument("--heats", type=int, default=5, help="with new processes each")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.work:
@@ -159,8 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in options.families if name not in RUNS]
     if unknown:
         parser.error(f"no {unknown[0]!r} here; there are {', '.join(RUNS)}")
-    print(f"milliseconds a step of {options.batch} examples, medians of {options.rounds} rounds of {options.steps}")
-    print(f"{'':14} {'zoo':>9} {'keras':>9} {'ratio':>8}")
+    rounds = f"{options.heats} heats of {options.rounds} rounds of {options.steps} steps"
+    print(f"milliseconds a step of {options.batch} examples, {rounds}")
+    print(f"{'':14} {'zoo':>9} {'keras':>9} {'ratio':>8}     of heats")
     for name in options.families or RUNS:
         compare(name, options)
 

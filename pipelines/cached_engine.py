@@ -8,14 +8,13 @@ goes on through it. The step is that of the whole batch, for a third more comput
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from pipelines import replicas
 from pipelines.engine import Batch, Engine
-from pipelines.parts import after, of_any, total
+from pipelines.parts import after, dense, of_any
 
 EMBEDDINGS = ("image_embedding", "text_embedding")
 
@@ -44,8 +43,8 @@ class CachedEngine(Engine):
             with tf.GradientTape() as tape:
                 found = self._embeddings(after(part, gradients))
                 told = tf.add_n([tf.reduce_sum(found[n] * each) for n, each in zip(EMBEDDINGS, piece, strict=True)])
-            more = self._dense(tape.gradient(told, self._variables))
-            gradients = [total(*pair) for pair in zip(gradients, more, strict=True)]
+            more = dense(tape.gradient(told, self._variables), self._variables)
+            gradients = [a + b for a, b in zip(gradients, more, strict=True)]
         return gradients, loss
 
     def _embeddings(self, part: Batch) -> dict[str, tf.Tensor]:
@@ -71,9 +70,4 @@ class CachedEngine(Engine):
                 loss += self._penalty() / self._replicas
             scaled = model.optimizer.scale_loss(loss)
         cached, found = tape.gradient(scaled, [embeddings, self._variables])
-        return loss, cached, self._dense(found)
-
-    def _dense(self, gradients: Sequence[Any]) -> list[tf.Tensor]:
-        """Zeros where there is none; TensorFlow itself makes none for variables of Keras."""
-        pairs = zip(gradients, self._variables, strict=True)
-        return [tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
+        return loss, cached, dense(found, self._variables)

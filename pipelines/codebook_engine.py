@@ -6,8 +6,8 @@ import math
 
 import tensorflow as tf
 
+from pipelines import replicas
 from pipelines.engine import SUM, Batch, Engine
-from pipelines.parts import divided
 from zoo.layers.codebook import Came, noting
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -20,21 +20,20 @@ class CodebookEngine(Engine):
     """
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with noting() as noted:
+        with noting(_that_counts) as noted:
             found = super()._train_replica(batch, wishes)
-        some = [tf.shape(tf.nest.flatten(part)[0])[0] > 0 for part in divided(batch, self._accumulate)]
-        whole = self._replicas == 1 and self._accumulate == 1
         for layer in {id(came.layer): came.layer for came in noted}.values():
-            came = [came for came in noted if came.layer is layer]
-            _settle(came if whole else list(map(_if_there, came, some)), skipped=found[2])
+            _settle([came for came in noted if came.layer is layer], skipped=found[2])
         return found
 
 
-def _if_there(came: Came, some: tf.Tensor) -> Came:
-    """What came of a part of a batch, or nothing where an example of zeros stood in for none."""
-    count = tf.where(some, tf.shape(came.vectors)[0], 0)
-    sums = tuple(tf.where(some, each, tf.zeros_like(each)) for each in came.sums)
-    return Came(came.layer, sums, came.vectors[:count])
+def _that_counts(came: Came) -> Came:
+    """What came, or nothing of an example of zeros that stands in for none."""
+    counts = replicas.counts()
+    if counts is None:
+        return came
+    sums = tuple(tf.where(counts, each, tf.zeros_like(each)) for each in came.sums)
+    return Came(came.layer, sums, replicas.that_count(came.vectors))
 
 
 def _settle(came: list[Came], *, skipped: tf.Tensor) -> None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from pipelines import replicas, workers
 from pipelines.clipping import Clip
 from pipelines.objectives.losses import WeightedMean
-from pipelines.parts import after, divided, of_any, total
+from pipelines.parts import after, dense, divided, of_any
 
 if TYPE_CHECKING:
     from pipelines.ema import MovingAverage
@@ -129,9 +129,13 @@ class Engine:
     def _train_whole(self, iterator: Any, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with replicas.in_step(self._model, divided=self._accumulate > 1):
             found = self._strategy.run(self._train_replica, args=(iterator.get_next(), wishes))
+        self._follow()
+        return tuple(self._strategy.experimental_local_results(each)[0] for each in found)
+
+    def _follow(self) -> None:
+        """Let the average move after the weights."""
         if self._average is not None:
             self._average.update()
-        return tuple(self._strategy.experimental_local_results(each)[0] for each in found)
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         kept = self._values_to_keep()
@@ -155,8 +159,8 @@ class Engine:
                 if self._penalty is not None:
                     loss += self._penalty() / (self._replicas * len(parts))
                 scaled = optimizer.scale_loss(loss)
-            found = tape.gradient(scaled, self._variables, unconnected_gradients="zero")
-            gradients = [total(*pair) for pair in zip(gradients or [None] * len(found), found, strict=True)]
+            found = dense(tape.gradient(scaled, self._variables), self._variables)
+            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
             whole += loss
         return gradients, whole
 

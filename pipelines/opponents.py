@@ -16,7 +16,8 @@ from pipelines.ema import MovingAverage
 from pipelines.engine import SUM, Batch, Engine
 from pipelines.objectives.adversarial import adversarial, gradient_penalty
 from pipelines.optimizer import GroupOptimizer
-from pipelines.parts import with_one
+from pipelines.parts import dense, with_one
+from pipelines.slopes import for_slopes
 from zoo.layers.spectral import SpectralConv2D
 
 HALF = 127.5  # of 0..255: what makes -1..1 of it, on which slopes are measured
@@ -29,24 +30,26 @@ class Match:
     """Who plays against whom, and how. It is no layer, so that Keras takes neither for a part of another model.
 
     Inputs are "image", "latent" and, of classes, "labels", the same for real and made images. `draws` hold what is
-    random in a step besides: another "latent" for the generator's turn, and "shares" (B,) in 0..1.
+    random in a step besides: another "latent" for the generator's turn, and "shares" (B,) in 0..1. `for_slopes` is the
+    discriminator again, for the gradient penalty.
     """
 
     generator: keras.Model
     discriminator: keras.Model
     adversary: Adversary
+    for_slopes: keras.Model
 
-    def make(self, latent: tf.Tensor, inputs: Inputs, *, training: bool = True) -> tf.Tensor:
-        """Images (B, H, W, C) in 0..255 of latents (B, Z), of the labels among the inputs."""
+    def make(self, latent: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+        """Images (B, H, W, C) in 0..255 of latents (B, Z), of the labels among the inputs; in training."""
         labels = {"labels": inputs["labels"]} if "labels" in inputs else {}
         given = {"latent": latent, **labels} if isinstance(self.generator.input, Mapping) else latent
-        return self.generator(given, training=training)
+        return self.generator(given, training=True)
 
-    def judge(self, image: tf.Tensor, inputs: Inputs, *, training: bool = True) -> tf.Tensor:
-        """Logits (B, 1) of images, real where over 0."""
+    def judge(self, image: tf.Tensor, inputs: Inputs, *, of_slopes: bool = False) -> tf.Tensor:
+        """Logits (B, 1) of images, real where over 0; in training."""
         labels = {"labels": inputs["labels"]} if "labels" in inputs else {}
         given = {"image": image, **labels} if isinstance(self.discriminator.input, Mapping) else image
-        return self.discriminator(given, training=training)
+        return (self.for_slopes if of_slopes else self.discriminator)(given, training=True)
 
     def discriminator_loss(self, inputs: Inputs, draws: Inputs) -> tf.Tensor:
         """What the discriminator is to make small on real images and on those that are made of "latent"."""
@@ -57,8 +60,8 @@ class Match:
         if not weight:
             return loss
         return loss + gradient_penalty(
-            lambda unit: self.judge((unit + 1) * HALF, inputs), real / HALF - 1, made / HALF - 1, draws["shares"],
-            weight=weight,
+            lambda unit: self.judge((unit + 1) * HALF, inputs, of_slopes=True),
+            real / HALF - 1, made / HALF - 1, draws["shares"], weight=weight,
         )  # fmt: skip
 
     def _judge_both(self, real: tf.Tensor, made: tf.Tensor, inputs: Inputs) -> Sequence[tf.Tensor]:
@@ -83,6 +86,11 @@ class Opponents(keras.Model):
 
     match: Match
 
+    @property
+    def kept(self) -> keras.Model:
+        """What a run keeps of it, and averages: the generator."""
+        return self.match.generator
+
     def play(self, match: Match) -> None:
         """Take a match, from the next step on; in the scope of the model's strategy."""
         self.match = match
@@ -99,7 +107,7 @@ class Opponents(keras.Model):
 
     def save_weights(self, filepath, overwrite=True, **options):
         """Write the generator's weights."""
-        self.match.generator.save_weights(filepath, overwrite=overwrite, **options)
+        self.kept.save_weights(filepath, overwrite=overwrite, **options)
 
 
 def opponents(generator: keras.Model, discriminator: keras.Model, adversary: Adversary) -> Opponents:
@@ -122,7 +130,8 @@ def opponents(generator: keras.Model, discriminator: keras.Model, adversary: Adv
 
     outputs = {"image": generator.output, "real": judged(inputs["image"]), "made": judged(generator.output)}
     model = Opponents(inputs, outputs, name=generator.name)
-    model.play(Match(generator, discriminator, adversary))
+    again = for_slopes(discriminator) if adversary.gradient_penalty else discriminator
+    model.play(Match(generator, discriminator, adversary, again))
     return model
 
 
@@ -206,6 +215,10 @@ class AdversarialEngine(Engine):
         done = int(keras.ops.convert_to_numpy(grouped.of(self._variables[self._judges[0]]).iterations))
         return done % every == every - 1
 
+    def _follow(self) -> None:
+        if self._both:  # else the generator is what it was
+            super()._follow()
+
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
         count = tf.shape(batch[0]["image"])[0]
         if self._replicas == 1:
@@ -244,7 +257,7 @@ class AdversarialEngine(Engine):
             if self._penalty is not None:
                 share += self._penalty() / self._replicas
             scaled = optimizer.scale_loss(share)
-        gradients = [tf.convert_to_tensor(each) for each in tape.gradient(scaled, chosen, unconnected_gradients="zero")]
+        gradients = dense(tape.gradient(scaled, chosen), chosen)
         sums = context.all_reduce(SUM, [tf.concat([[share], wishes], axis=0), *gradients])
         return own, sums[0], *self._apply(sums[1:], places)
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from pipelines import replicas
@@ -32,10 +33,10 @@ def after(batch: Any, gradients: Sequence[tf.Tensor]) -> Any:
         return tf.nest.map_structure(tf.identity, batch)
 
 
-def total(before: tf.Tensor | None, found: Any) -> tf.Tensor:
-    """A gradient and the one of the parts before it."""
-    dense = tf.convert_to_tensor(found)  # of embeddings, slices
-    return dense if before is None else before + dense
+def dense(gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+    """What a tape found for each variable, without slices, and zeros where a loss does not hang on one."""
+    pairs = zip(gradients, variables, strict=True)  # TensorFlow itself makes no zeros for variables of Keras
+    return [tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
 
 
 def of_any(answer: Callable[[Any], Any], inputs: Any) -> Any:

@@ -69,13 +69,24 @@ def own_random_numbers(generators: Iterable[keras.random.SeedGenerator]) -> Iter
 
 
 @contextlib.contextmanager
-def counting(counts: tf.Tensor) -> Iterator[None]:
+def counting(some: tf.Tensor) -> Iterator[None]:
     """Inside, batch statistics are of the examples at hand only if they count, and do not stand in for none."""
-    before = _counts.set(counts)
+    before = _counts.set(some)
     try:
         yield
     finally:
         _counts.reset(before)
+
+
+def counts() -> tf.Tensor | None:
+    """Whether the examples at hand count; None where all do."""
+    return _counts.get()
+
+
+def that_count(tensor: tf.Tensor) -> tf.Tensor:
+    """Of the examples at hand, or of their places (N, ...), those that count: all or none."""
+    found = counts()
+    return tensor if found is None else tensor[: tf.where(found, tf.shape(tensor)[0], 0)]
 
 
 def seed_generators(model: keras.Model) -> list[keras.random.SeedGenerator]:
@@ -97,7 +108,7 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: tf
     Keras' own difference of the mean square and the squared mean loses all digits where the mean is large. Places
     that the mask leaves out do not count. Of no examples they are what they were.
     """
-    inputs, mask = _that_count(inputs), None if mask is None else _that_count(mask)
+    inputs, mask = that_count(inputs), None if mask is None else that_count(mask)
     context = tf.distribute.get_replica_context()
     axes = layer._reduction_axes
     channels = inputs.shape[layer.axis]
@@ -116,16 +127,11 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: tf
 
 def _moments_of_any(layer: keras.layers.BatchNormalization, own: Callable, inputs: tf.Tensor, mask: Any) -> tuple:
     """Those that Keras finds on one device; of no examples they are what they were."""
-    found, counts = own(inputs, mask), _counts.get()
-    return found if counts is None else _known(layer, counts, *found)
+    found, some = own(inputs, mask), counts()
+    return found if some is None else _known(layer, some, *found)
 
 
-def _that_count(tensor: tf.Tensor) -> tf.Tensor:
-    counts = _counts.get()
-    return tensor if counts is None else tensor[: tf.where(counts, tf.shape(tensor)[0], 0)]
-
-
-def _known(layer: keras.layers.BatchNormalization, counts: tf.Tensor, *found: tf.Tensor) -> tuple:
+def _known(layer: keras.layers.BatchNormalization, some: tf.Tensor, *found: tf.Tensor) -> tuple:
     """The moments that were found, or, where nothing counted, the layer's own."""
     before = layer.moving_mean, layer.moving_variance
-    return tuple(tf.where(counts, new, tf.cast(old.value, new.dtype)) for new, old in zip(found, before, strict=True))
+    return tuple(tf.where(some, new, tf.cast(old.value, new.dtype)) for new, old in zip(found, before, strict=True))

@@ -23,6 +23,7 @@ from keras import layers
 
 from zoo.core.family import Family, HubMatch, Pixels, Task
 from zoo.layers.codebook import VectorQuantizer
+from zoo.layers.crop import Crop2D
 from zoo.layers.hidden import check_counts
 from zoo.layers.latent import NormalSample, alone, halved, image_inputs, label_input, with_labels
 from zoo.layers.pixels import PixelOutput
@@ -148,7 +149,7 @@ def _doubled(x, filters: int, kernel: int, *, name: str):
     if kernel == 4:
         return layers.Conv2DTranspose(filters, 4, strides=2, padding="same", name=f"{name}_deconv")(x)
     x = layers.Conv2DTranspose(filters, 3, strides=2, padding="valid", name=f"{name}_deconv")(x)
-    return layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)  # as torch's padding=1, output_padding=1
+    return Crop2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)  # as torch's padding=1, output_padding=1
 
 
 def _residual_blocks(x, config: Config, tower: str):

@@ -23,6 +23,7 @@ from pipelines.codebook import Codebook, open_codebook
 from pipelines.datasets import Dataset, Part
 from pipelines.drawer import drawer
 from pipelines.drawing import Drawing
+from pipelines.objectives.losses import cross_entropies
 from pipelines.objectives.objective import Objective, WeightedMetric
 from pipelines.objectives.pictures import figure
 from pipelines.objectives.scores import Scores, number
@@ -80,7 +81,7 @@ class TextAndImage(keras.losses.Loss):
 
 def token_losses(tokens: Any, logits: Any, codes: int) -> dict[str, tf.Tensor]:
     """The mean cross-entropy over each text and over each image, which is the last `codes` tokens: (B,) nats each."""
-    losses = keras.losses.sparse_categorical_crossentropy(tokens[:, 1:], logits, from_logits=True)
+    losses = cross_entropies(tokens[:, 1:], logits)
     return {"text_loss": ops.mean(losses[:, :-codes], axis=1), "image_loss": ops.mean(losses[:, -codes:], axis=1)}
 
 
@@ -88,7 +89,11 @@ def metrics(codes: int) -> list[keras.metrics.Metric]:
     """Both parts of the loss, in nats for each token."""
 
     def one(name: str) -> WeightedMetric:
-        return WeightedMetric(lambda tokens, logits: token_losses(tokens, logits, codes)[name], name)
+        def part(tokens, logits):
+            as_of_loss = ops.cast(tokens, "float32")  # what Keras gives to the loss, so that the graph computes it once
+            return token_losses(as_of_loss, logits, codes)[name]
+
+        return WeightedMetric(part, name)
 
     return [one("text_loss"), one("image_loss")]
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.datasets import Part, TextDataset, Vocabulary
-from pipelines.objectives.losses import CrossEntropy
+from pipelines.objectives.losses import CrossEntropy, cross_entropies
 from pipelines.objectives.objective import Objective, accuracy
 from pipelines.objectives.scores import Scores, number
 
@@ -119,7 +119,7 @@ def score(model: keras.Model, batches: tf.data.Dataset, *, writes: bool) -> Lang
     @tf.function(input_signature=batches.element_spec, autograph=False)
     def sums(inputs, targets, weights):
         logits = tf.cast(model(inputs, training=False), tf.float32)
-        losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        losses = cross_entropies(targets, logits)
         right = tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets
         exact = tf.reduce_all(right | (weights == 0), axis=-1)
         counted = tf.stack([tf.ones_like(weights), losses, tf.cast(right, tf.float32)]) * weights

@@ -52,7 +52,7 @@ class CrossEntropy(WeightedMean):
     def call(self, y_true, y_pred):
         soft = is_soft(y_true, y_pred)
         if not soft and self._weights is None and not self._focus:
-            right = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+            right = cross_entropies(y_true, y_pred)
             if not self._smoothing:
                 return right
             spread = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)  # the mean over all classes
@@ -94,6 +94,20 @@ class BinaryCrossEntropy(WeightedMean):
         parts = parts if self._positive is None else parts * _constant(self._positive, parts)
         parts -= (1 - marks) * no * _focused(ops.exp(no), self._focus)
         return ops.mean(parts if self._weights is None else parts * _constant(self._weights, parts), axis=-1)
+
+
+def cross_entropies(y_true, y_pred):
+    """Of class numbers (B, ...) or (B, ..., 1), and logits (B, ..., classes): (B, ...) float32, in nats.
+
+    Where ops are to be deterministic Keras gathers from a log-softmax, whose gradient goes over all logits thrice more:
+    TensorFlow's own op is refused then on GPUs. On CPUs it is deterministic.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+    rows = tf.reshape(tf.cast(y_pred, tf.float32), (-1, y_pred.shape[-1]))
+    numbers = tf.reshape(tf.cast(y_true, tf.int32), (-1,))
+    losses = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=rows, labels=numbers).loss
+    return tf.ensure_shape(tf.reshape(losses, tf.shape(y_pred)[:-1]), y_pred.shape[:-1])
 
 
 def is_soft(y_true, y_pred) -> bool:

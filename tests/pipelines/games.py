@@ -17,6 +17,7 @@ import zoo
 from pipelines import optimizer
 from pipelines.adversary import Adversary
 from pipelines.clipping import Clip
+from pipelines.ema import MovingAverage
 from pipelines.feed import feed, key
 from pipelines.freezing import find_groups
 from pipelines.hardware import POLICIES, choose_strategy
@@ -26,7 +27,7 @@ from pipelines.optimization import Optimization
 from pipelines.run import Hardware, Phase
 
 SIZES = {"size": 8, "depth": 2, "width": 4, "latent": 6, "channels": 1}
-LABELS, BATCH, STEPS, RATE = 3, 8, 4, 0.05
+LABELS, BATCH, STEPS, RATE, DECAY = 3, 8, 4, 0.05, 0.15
 CASES = {
     "dcgan": ("gan_dcgan", {}, Adversary(discriminator_rate=2.0)),
     "wgan_gp": ("gan_wgan_gp", {}, Adversary("wasserstein", gradient_penalty=10.0, critic_steps=2)),
@@ -61,7 +62,7 @@ def batches(model: Opponents, batch: int = BATCH) -> tf.data.Dataset:
 def played(
     name: str, strategy: tf.distribute.Strategy, precision: str = "float32", batch: int = BATCH
 ) -> dict[str, np.ndarray]:
-    """The losses and the norms of the steps, and the weights after them."""
+    """The losses and the norms of the steps, and the weights after them, with their averages."""
     keras.config.set_dtype_policy(POLICIES[precision])
     with strategy.scope():
         model = pair(name)
@@ -72,15 +73,20 @@ def played(
         data = batches(model, batch)
         model._symbolic_build(data_batch=next(iter(data)))
     variables = {each: [v for layer in layers for v in layer.trainable_variables] for each, layers in groups.items()}
-    engine = AdversarialEngine(model, variables, clip=Clip(5.0))
+    average = MovingAverage(model, DECAY)
+    engine = AdversarialEngine(model, variables, clip=Clip(5.0), average=average)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     steps = [engine.train(iterator) for _ in range(STEPS)]
+    with average.in_model():
+        kept = model.match.generator.trainable_variables
+        averages = {f"average|{v.path}".replace("/", "|"): np.array(v) for v in kept}
     return {
         "losses": np.array([step.loss for step in steps]),
         "norms": np.array([step.norms for step in steps]),
         "skipped": np.array([step.skipped for step in steps]),
         "results": np.array(list(engine.results().values())),
         "replicas": np.array(strategy.num_replicas_in_sync),
+        **averages,
         **{v.path.replace("/", "|"): np.asarray(v).astype("float64") for v in model.variables if "seed" not in v.path},
     }
 

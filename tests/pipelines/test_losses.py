@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipelines import objectives
 from pipelines.decay import Penalty, penalty
 from pipelines.objectives.class_weights import class_weights
-from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy
+from pipelines.objectives.losses import BinaryCrossEntropy, CrossEntropy, cross_entropies
 from pipelines.objectives.objective import accuracy
 from pipelines.optimization import Optimization
 from tests.pipelines import toy
@@ -84,6 +84,21 @@ def test_keras_has_the_same_numbers_where_it_has_the_loss():
     ]
     for ours, theirs, targets in pairs:
         assert float(ours(targets, LOGITS)) == pytest.approx(float(theirs(targets, LOGITS)), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (2, 3)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_cross_entropies_of_class_numbers_have_the_gradient_of_the_formula(shape, dtype):
+    places = shape if shape[-1] > 1 else shape[:1]
+    logits = tf.cast(tf.reshape(LOGITS, (*places, CLASSES)), dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        found = cross_entropies(LABELS.reshape(shape).astype("float32"), logits)  # as Keras gives them to a loss
+    assert found.dtype == tf.float32
+    exact = 1e-5 if dtype == "float32" else 5e-3
+    np.testing.assert_allclose(found, cross_entropy(one_hot(LABELS)).reshape(places), rtol=exact)
+    expected = tf.nn.softmax(LOGITS) - one_hot(LABELS)
+    np.testing.assert_allclose(tape.gradient(found, logits), tf.reshape(expected, logits.shape), atol=exact)
 
 
 @pytest.mark.parametrize("made", [CrossEntropy, BinaryCrossEntropy])

@@ -15,7 +15,7 @@ from pipelines.hardware import choose_strategy
 from pipelines.opponents import AdversarialEngine, opponents
 from pipelines.run import Hardware
 from tests.pipelines import games
-from tests.pipelines.games import BATCH, CASES, RATE, SIZES, STEPS
+from tests.pipelines.games import BATCH, CASES, DECAY, RATE, SIZES, STEPS
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +54,7 @@ class PlainLoop:
         self.generator, self.discriminator = generator, discriminator
         faster = RATE * self.adversary.discriminator_rate
         self.optimizers = [keras.optimizers.SGD(rate, momentum=0.9) for rate in (faster, RATE)]
+        self.averages = [np.array(weight) for weight in generator.trainable_variables]
         self.done = 0
 
     def step(self, inputs: dict, draws: dict) -> tuple[float, ...]:
@@ -77,7 +78,14 @@ class PlainLoop:
             told = judge(make(draws["latent"]))
             own = cross_entropy(1.0, told) if self.adversary.game == "non_saturating" else -tf.reduce_mean(told)
         self.move(1, self.generator, tape, own)
+        self.follow(self.done // self.adversary.critic_steps)
         return float(loss), float(own)
+
+    def follow(self, turns: int) -> None:
+        """Average the generator, which has had so many turns."""
+        decay = min(DECAY, (1 + turns) / (10 + turns))
+        now = [np.array(weight) for weight in self.generator.trainable_variables]
+        self.averages = [decay * old + (1 - decay) * new for old, new in zip(self.averages, now, strict=True)]
 
     def move(self, which: int, network: keras.Model, tape: tf.GradientTape, loss: tf.Tensor) -> None:
         gradients = [tf.convert_to_tensor(each) for each in tape.gradient(loss, network.trainable_variables)]
@@ -103,6 +111,10 @@ def test_steps_are_those_of_a_plain_loop(name):
             np.testing.assert_allclose(
                 found[variable.path.replace("/", "|")], variable, atol=2e-4, err_msg=variable.path
             )
+    for variable, average in zip(loop.generator.trainable_variables, loop.averages, strict=True):
+        np.testing.assert_allclose(
+            found[f"average|{variable.path}".replace("/", "|")], average, atol=2e-4, err_msg=variable.path
+        )
 
 
 @pytest.mark.slow

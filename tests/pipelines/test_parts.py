@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.loop import Settings
 from pipelines.parts import divided, of_any, with_one
+from pipelines.run import Phase
 from pipelines.taught import taught
+from pipelines.train import fit
 from tests.pipelines import toy
 
 ANY = tf.TensorSpec((None, 8, 8, 3))
@@ -37,6 +41,20 @@ def test_micro_batches_are_the_batch_in_order(count):
     assert len(found) == count
     for name, whole in batch.items():
         np.testing.assert_array_equal(tf.concat([part[name] for part in found], axis=0), whole)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_the_loss_does_not_hang_on_stays_as_it_is(accumulate):
+    model = toy.model()
+    aside = keras.layers.Dense(3, name="head_aside")(keras.layers.Flatten(name="head_flat")(model.input))
+    logits = keras.layers.Add(name="head_sum")([model.output, keras.ops.stop_gradient(aside)])
+    model = keras.Model(model.input, logits)
+    before = {name: np.array(model.get_layer(name).kernel) for name in ("head_aside", "head_logits")}
+    fit(
+        model, [Phase(1, 1e-2, unfreeze="all")], toy.dataset(), settings=Settings(accumulate=accumulate), progress=False
+    )
+    moved = [name for name, kernel in before.items() if not np.array_equal(model.get_layer(name).kernel, kernel)]
+    assert moved == ["head_logits"]
 
 
 def test_a_teacher_has_no_answers_to_no_examples():

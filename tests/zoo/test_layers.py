@@ -5,10 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from zoo.core.family import Pixels
 from zoo.layers.attention import Attention
 from zoo.layers.convolution import conv_bn
+from zoo.layers.crop import Crop2D
 from zoo.layers.inverted_residual import Stage, eights, squeeze_excite
 from zoo.layers.pixels import PixelInput
 from zoo.layers.tokens import ClassToken, LearnedPositions, TokenAt
@@ -211,3 +213,18 @@ def test_depth_goes_to_the_last_kind_of_block_first():
     stage = Stage("inverted", ((1, 6, 80), (1, 2.5, 80), (2, 2.3, 80)))
     assert [ratio for ratio, _ in stage.rows(1.0)] == [6, 2.5, 2.3, 2.3]
     assert [ratio for ratio, _ in stage.rows(1.2)] == [6, 2.5, 2.5, 2.3, 2.3]  # timm's mobilenetv3_large_150d
+
+
+def test_crops_and_their_gradients_are_those_of_keras():
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype("float32")
+    sides = ((1, 0), (0, 2))
+    found, gradients = [], []
+    for layer in (Crop2D(sides), keras.layers.Cropping2D(sides)):
+        given = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            found.append(layer(given))
+            total = tf.reduce_sum(found[-1] ** 2)
+        gradients.append(tape.gradient(total, given))
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*gradients)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -52,29 +52,29 @@ class Came(NamedTuple):
 
 
 _DEAD = 0.1  # of the count that a code of a codebook would have if all had the same: below, it is dead
-_noted: ContextVar[list[Came] | None] = ContextVar("noted", default=None)
+_take: ContextVar[Callable[[Came], None] | None] = ContextVar("take", default=None)
 
 
 @contextlib.contextmanager
-def noting() -> Iterator[list[Came]]:
-    """Inside, codebooks do not follow what comes to them in training, but note it in a list.
+def noting(of: Callable[[Came], Came] = lambda came: came) -> Iterator[list[Came]]:
+    """Inside, codebooks do not follow what comes to them in training, but note it in a list, or what is left `of` it.
 
     So that what belongs together, the parts of a batch, moves a codebook once.
     """
     found: list[Came] = []
-    before = _noted.set(found)
+    before = _take.set(lambda came: found.append(of(came)))
     try:
         yield found
     finally:
-        _noted.reset(before)
+        _take.reset(before)
 
 
 def note(came: Came) -> bool:
     """Put down what came to a layer; False where nobody wants to know."""
-    noted = _noted.get()
-    if noted is not None:
-        noted.append(came)
-    return noted is not None
+    take = _take.get()
+    if take is not None:
+        take(came)
+    return take is not None
 
 
 @keras.saving.register_keras_serializable("zoo")

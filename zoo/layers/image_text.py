@@ -166,9 +166,7 @@ class OwnLogits(_Placed):
     def at(self, x, places):
         """The same for given places: (..., vocabulary), (...) -> (..., vocabulary)."""
         codes = np.arange(self.layout.vocabulary) >= self.layout.text_ids
-        of_codes = ops.cast(places >= self.layout.length, "float32")[
-            ..., None
-        ]  # what comes after the text's last token
+        of_codes = ops.cast(places >= self.layout.length, "float32")[..., None]  # after the text's last token
         wrong = of_codes * (1.0 - codes) + (1.0 - of_codes) * codes
         return x + ops.cast(wrong, "float32") * self.mask_value
 
@@ -237,20 +235,21 @@ class TextThenImageBlock(TransformerBlock):
         for function, norm in ((attend, self.attention_norm), (self.mlp, self.mlp_norm)):
             entering = norm(x)
             if self.shift:
-                own = entering[..., : self.width // 2]
-                before = ops.concatenate([shifted[len(moved)][:, 0], own], axis=1)  # (B, S + T, D / 2)
-                moved.append(own[:, None])
-                entering = self._mixed(entering, *self._picked(before, positions, others), places=positions)
+                half, rest = ops.split(entering, 2, axis=-1)
+                before = ops.concatenate([shifted[len(moved)][:, 0], half], axis=1)  # (B, S + T, D / 2)
+                moved.append(half[:, None])
+                left, above = self._picked(before, positions, others)
+                entering = self._mixed(left, ops.split(above, 2, axis=-1)[0], rest, places=positions)
             x = x + function(entering) * self._scale_of(norm)
         return x, *new, *moved
 
     def _residual(self, x, function, norm, training):
         entering = norm(x)
         if self.shift:
-            half = entering[..., : self.width // 2]
-            left, above = (self._moved(half, by) for by in (1, self.layout.columns))
+            half, rest = ops.split(entering, 2, axis=-1)  # whose gradient is cheaper than that of x[..., :n]
+            above = self._moved(ops.split(half, 2, axis=-1)[0], self.layout.columns)
             places = ops.arange(ops.shape(x)[1], dtype="int32")[None]
-            entering = self._mixed(entering, left, above, places=places)
+            entering = self._mixed(self._moved(half, 1), above, rest, places=places)
         return x + self.dropout(function(entering), training=training) * self._scale_of(norm)
 
     def _scale_of(self, norm):
@@ -259,7 +258,7 @@ class TextThenImageBlock(TransformerBlock):
 
     def _moved(self, x, by: int):
         """What stood so many places before: (B, T, C) -> (B, T, C), zeros at first."""
-        return ops.pad(x, ((0, 0), (by, 0), (0, 0)))[:, : ops.shape(x)[1]]
+        return ops.slice(ops.pad(x, ((0, 0), (by, 0), (0, 0))), (0, 0, 0), ops.shape(x))
 
     def _picked(self, before, positions, others):
         """What stood one place before each token, and one row above it, from all tokens and their places."""
@@ -268,15 +267,14 @@ class TextThenImageBlock(TransformerBlock):
             there = ops.cast(others[:, None] == wanted[:, :, None], before.dtype)
             yield ops.matmul(there, before)  # (B, T, S + T) x (B, S + T, D / 2)
 
-    def _mixed(self, x, left, above, *, places):
-        """Half of x replaced by what is left of it and above it: (B, T, D), twice (B, T, D / 2), places (B or 1, T)."""
-        quarter = self.width // 4
+    def _mixed(self, left, above, rest, *, places):
+        """What is left (B, T, D / 2) and above (B, T, D / 4), and half of its own: (B, T, D); places (B or 1, T)."""
         image = places - self.layout.image
-        in_text = ops.cast(image < 0, x.dtype)[..., None]
-        has_left = ops.cast(ops.logical_or(image < 0, image % self.layout.columns > 0), x.dtype)[..., None]
-        has_above = ops.cast(image >= self.layout.columns, x.dtype)[..., None]
-        first = in_text * left[..., :quarter] + has_above * above[..., :quarter]
-        return ops.concatenate([first, has_left * left[..., quarter:], x[..., 2 * quarter :]], axis=-1)
+        in_text = ops.cast(image < 0, rest.dtype)[..., None]
+        has_left = ops.cast(ops.logical_or(image < 0, image % self.layout.columns > 0), rest.dtype)[..., None]
+        has_above = ops.cast(image >= self.layout.columns, rest.dtype)[..., None]
+        before, left = ops.split(left, 2, axis=-1)
+        return ops.concatenate([in_text * before + has_above * above, has_left * left, rest], axis=-1)
 
     def _unseen_in(self, x):
         places = ops.arange(ops.shape(x)[1], dtype="int32")[None]
