@@ -99,15 +99,22 @@ class BinaryCrossEntropy(WeightedMean):
 def cross_entropies(y_true, y_pred):
     """Of class numbers (B, ...) or (B, ..., 1), and logits (B, ..., classes): (B, ...) float32, in nats.
 
-    Where ops are to be deterministic Keras gathers from a log-softmax, whose gradient goes over all logits thrice more:
-    TensorFlow's own op is refused then on GPUs. On CPUs it is deterministic.
+    Keras' own takes three times as long for a vocabulary of 50,000 where ops are to be deterministic: the gradient of
+    what it gathers from a log-softmax is scattered. Here the gradient is softmax less one-hot, in one go.
     """
-    if tf.config.list_physical_devices("GPU"):
-        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-    rows = tf.reshape(tf.cast(y_pred, tf.float32), (-1, y_pred.shape[-1]))
-    numbers = tf.reshape(tf.cast(y_true, tf.int32), (-1,))
-    losses = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=rows, labels=numbers).loss
-    return tf.ensure_shape(tf.reshape(losses, tf.shape(y_pred)[:-1]), y_pred.shape[:-1])
+    logits = tf.cast(y_pred, tf.float32)
+    numbers = tf.reshape(tf.cast(y_true, tf.int32), tf.shape(logits)[:-1])
+
+    @tf.custom_gradient
+    def losses(logits):
+        logs = tf.nn.log_softmax(logits)
+
+        def gradient(upstream):
+            return upstream[..., None] * (tf.exp(logs) - tf.one_hot(numbers, logits.shape[-1]))
+
+        return -tf.gather(logs, numbers, batch_dims=len(logits.shape) - 1), gradient
+
+    return losses(logits)
 
 
 def is_soft(y_true, y_pred) -> bool:
