@@ -1,6 +1,6 @@
 """One training step of each generative and vision-language family, against plain Keras on the same network and CPU.
 
-    python benchmarks/families.py [FAMILY ...] [--batch 32] [--rounds 10] [--heats 5]
+    python benchmarks/families.py [FAMILY ...] [--batch 32] [--rounds 5] [--heats 5]
 
 Ours is the step that `zoo fit` takes: objective, learner and engine of a run, on its first batch, over and over. Theirs
 is the same network of the zoo in a keras.Model with a train_step as the examples of keras.io write it, compiled with
@@ -162,8 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(RUNS)}; all if none is given")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=10, help="of a round")
-    parser.add_argument("--rounds", type=int, default=10, help="of a heat")
+    parser.add_argument("--steps", type=int, default=20, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5, help="of a heat")
     parser.add_argument("--heats", type=int, default=5, help="with new processes each")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

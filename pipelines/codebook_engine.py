@@ -20,14 +20,14 @@ class CodebookEngine(Engine):
     """
 
     def _train_replica(self, batch: Batch, wishes: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with noting(_that_counts) as noted:
+        with noting(_if_it_counts) as noted:
             found = super()._train_replica(batch, wishes)
         for layer in {id(came.layer): came.layer for came in noted}.values():
             _settle([came for came in noted if came.layer is layer], skipped=found[2])
         return found
 
 
-def _that_counts(came: Came) -> Came:
+def _if_it_counts(came: Came) -> Came:
     """What came, or nothing of an example of zeros that stands in for none."""
     counts = replicas.counts()
     if counts is None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 class MovingAverage:
     """The average of all weights of a model as it is now, statistics of normalizations included.
 
-    Of a model of which only a part is kept in the end, its `kept`, it is that of the part's weights.
+    Of a model that names a part of it as `averaged`, it is that of the part's weights.
     Made, like the model, in the scope of its strategy, anew for each phase, since a phase begins from the best weights
     of those before. After n updates the decay is `decay`, or (1 + n) / (10 + n) while that is less: it forgets what
     it began with.
@@ -26,8 +26,8 @@ class MovingAverage:
         if not 0 < decay < 1:
             raise ValueError(f"MovingAverage(decay={decay}) must be over 0 and under 1, such as 0.999.")
         self._decay, self._strategy = decay, model.distribute_strategy
-        kept = getattr(model, "kept", model)
-        self._weights = [weight for weight in kept.weights if keras.backend.is_float_dtype(weight.dtype)]
+        part = getattr(model, "averaged", model)
+        self._weights = [weight for weight in part.weights if keras.backend.is_float_dtype(weight.dtype)]
         with self._strategy.scope():
             self._count = _variable(np.zeros((), "int64"), "count")
             self._averages = [_variable(_value(weight), weight.path) for weight in self._weights]

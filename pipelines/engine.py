@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pipelines import replicas, workers
 from pipelines.clipping import Clip
+from pipelines.iterated import Iterated
 from pipelines.objectives.losses import WeightedMean
 from pipelines.parts import after, dense, divided, of_any
 
@@ -76,8 +77,8 @@ class Engine:
         place = {id(variable): index for index, variable in enumerate(self._variables)}
         self._groups = [[place[id(v)] for v in variables if id(v) in place] for variables in groups.values()]
         self._answer: Callable[..., Any] = model
-        self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
-        self._test = tf.function(self._test_whole, reduce_retracing=True, autograph=False)
+        self._train = Iterated(self._train_whole)
+        self._test = Iterated(self._test_whole)
 
     def answer_by(self, answer: Callable[..., Any]) -> None:
         """From the first step on, take the model's outputs from answer(inputs, training=...), of other inputs."""
@@ -90,7 +91,7 @@ class Engine:
             ValueError: the loss cannot be accumulated.
         """
         self._reduction, self._accumulate = self._reduced(accumulate), accumulate
-        self._train = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
+        self._train = Iterated(self._train_whole)
 
     def _reduced(self, accumulate: int) -> str:
         if accumulate > 1 and getattr(self._model, "compares", False) and not self.takes_whole:

@@ -14,6 +14,7 @@ from pipelines.adversary import Adversary
 from pipelines.clipping import Clip
 from pipelines.ema import MovingAverage
 from pipelines.engine import SUM, Batch, Engine
+from pipelines.iterated import Iterated
 from pipelines.objectives.adversarial import adversarial, gradient_penalty
 from pipelines.optimizer import GroupOptimizer
 from pipelines.parts import dense, with_one
@@ -87,8 +88,8 @@ class Opponents(keras.Model):
     match: Match
 
     @property
-    def kept(self) -> keras.Model:
-        """What a run keeps of it, and averages: the generator."""
+    def averaged(self) -> keras.Model:
+        """What a MovingAverage is of: the generator, which alone is kept."""
         return self.match.generator
 
     def play(self, match: Match) -> None:
@@ -107,7 +108,7 @@ class Opponents(keras.Model):
 
     def save_weights(self, filepath, overwrite=True, **options):
         """Write the generator's weights."""
-        self.kept.save_weights(filepath, overwrite=overwrite, **options)
+        self.match.generator.save_weights(filepath, overwrite=overwrite, **options)
 
 
 def opponents(generator: keras.Model, discriminator: keras.Model, adversary: Adversary) -> Opponents:
@@ -191,8 +192,7 @@ class AdversarialEngine(Engine):
         places = range(len(self._variables))
         self._makers = [place for place in places if id(self._variables[place]) in own]
         self._judges = [place for place in places if id(self._variables[place]) not in own]
-        whole = tf.function(self._train_whole, reduce_retracing=True, autograph=False)
-        self._turns = {True: self._train, False: whole}
+        self._turns = {True: self._train, False: Iterated(self._train_whole)}
         self._both = True  # while a graph is traced: whether the generator has its turn
 
     def divide(self, accumulate: int) -> None:

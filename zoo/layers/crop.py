@@ -10,7 +10,7 @@ from keras import layers, ops
 class Crop2D(layers.Cropping2D):
     """keras.layers.Cropping2D, (B, H, W, C) -> (B, H - top - bottom, W - left - right, C).
 
-    The gradient of Keras' x[:, 1:] takes ten times as long as that of a slice of known size.
+    The gradient of Keras' x[:, 1:] takes several times as long as that of a slice of known size.
     """
 
     def call(self, inputs):
