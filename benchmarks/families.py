@@ -7,8 +7,10 @@ is the same network of the zoo in a keras.Model with a train_step as the example
 Adam, on the same batch. Both have random weights and TensorFlow's oneDNN kernels, which `pipelines` turns on by itself,
 and processes of their own that take turns, round by round, so that a machine whose speed drifts slows both. Processes
 of the same code differ by some 5 %, so each heat starts new ones. Printed are medians over the heats of the medians
-over their rounds, and how many times as fast ours is: the median, the least and the most of the heats. Our GANs
-average the generator's weights besides, and our steps give the same weights each time, bit for bit; theirs do neither.
+over their rounds, and how many times as fast ours is: the median, the least and the most of the heats.
+
+Our steps give the same weights each time, bit for bit, and our GANs average the generator's weights besides; theirs do
+neither. The images of a step of ours serve both networks; theirs makes others for the generator, as keras.io's does.
 """
 
 from __future__ import annotations

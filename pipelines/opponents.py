@@ -30,8 +30,7 @@ Inputs = Mapping[str, tf.Tensor]
 class Match:
     """Who plays against whom, and how. It is no layer, so that Keras takes neither for a part of another model.
 
-    Inputs are "image", "latent" and, of classes, "labels", the same for real and made images. `draws` hold what is
-    random in a step besides: another "latent" for the generator's turn, and "shares" (B,) in 0..1. `for_slopes` is the
+    Inputs are "image", "latent" and, of classes, "labels", the same for real and made images. `for_slopes` is the
     discriminator again, for the gradient penalty.
     """
 
@@ -40,10 +39,10 @@ class Match:
     adversary: Adversary
     for_slopes: keras.Model
 
-    def make(self, latent: tf.Tensor, inputs: Inputs) -> tf.Tensor:
-        """Images (B, H, W, C) in 0..255 of latents (B, Z), of the labels among the inputs; in training."""
-        labels = {"labels": inputs["labels"]} if "labels" in inputs else {}
-        given = {"latent": latent, **labels} if isinstance(self.generator.input, Mapping) else latent
+    def make(self, inputs: Inputs) -> tf.Tensor:
+        """Images (B, H, W, C) in 0..255 of the latents (B, Z) and labels among the inputs; in training."""
+        wanted = self.generator.input
+        given = {name: inputs[name] for name in wanted} if isinstance(wanted, Mapping) else inputs["latent"]
         return self.generator(given, training=True)
 
     def judge(self, image: tf.Tensor, inputs: Inputs, *, of_slopes: bool = False) -> tf.Tensor:
@@ -52,17 +51,16 @@ class Match:
         given = {"image": image, **labels} if isinstance(self.discriminator.input, Mapping) else image
         return (self.for_slopes if of_slopes else self.discriminator)(given, training=True)
 
-    def discriminator_loss(self, inputs: Inputs, draws: Inputs) -> tf.Tensor:
-        """What the discriminator is to make small on real images and on those that are made of "latent"."""
-        real = tf.cast(inputs["image"], tf.float32)
-        made = tf.stop_gradient(self.make(inputs["latent"], inputs))
+    def discriminator_loss(self, made: tf.Tensor, inputs: Inputs, shares: tf.Tensor) -> tf.Tensor:
+        """What the discriminator is to make small on real and made images; `shares` (B,) in 0..1 are the penalty's."""
+        real, made = tf.cast(inputs["image"], tf.float32), tf.stop_gradient(made)
         loss = adversarial(self.adversary.game).discriminator(*self._judge_both(real, made, inputs))
         weight = self.adversary.gradient_penalty
         if not weight:
             return loss
         return loss + gradient_penalty(
             lambda unit: self.judge((unit + 1) * HALF, inputs, of_slopes=True),
-            real / HALF - 1, made / HALF - 1, draws["shares"], weight=weight,
+            real / HALF - 1, made / HALF - 1, shares, weight=weight,
         )  # fmt: skip
 
     def _judge_both(self, real: tf.Tensor, made: tf.Tensor, inputs: Inputs) -> Sequence[tf.Tensor]:
@@ -72,9 +70,8 @@ class Match:
         twice = {"labels": tf.tile(inputs["labels"], [2])} if "labels" in inputs else {}
         return tf.split(self.judge(tf.concat([real, made], axis=0), twice), 2)
 
-    def generator_loss(self, inputs: Inputs, draws: Inputs) -> tf.Tensor:
-        """What the generator is to make small, on images of other latents."""
-        made = self.make(draws["latent"], inputs)
+    def generator_loss(self, made: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+        """What the generator is to make small."""
         return adversarial(self.adversary.game).generator(self.judge(made, inputs))
 
 
@@ -166,6 +163,9 @@ def _check(generator: keras.Model, discriminator: keras.Model, adversary: Advers
 class AdversarialEngine(Engine):
     """The steps of Opponents: the discriminator learns from each batch, the generator after so many of its steps.
 
+    The generator learns from the images that the discriminator has just learned from, as in the code of DCGAN's
+    authors: making others would take a seventh of a step.
+
     On several devices all losses are means over all examples. In half precision a step of the one may be skipped and
     that of the other not.
 
@@ -227,16 +227,18 @@ class AdversarialEngine(Engine):
 
     def _play(self, batch: Batch, wishes: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Both turns on a replica's part of a batch, of which `count` examples count."""
-        inputs, draws, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        inputs, shares, _ = keras.utils.unpack_x_y_sample_weight(batch)
         kept, match = self._values_to_keep(), self._match
         examples = tf.cast(count, tf.float32)
+        with replicas.own_random_numbers(self._generators), tf.GradientTape() as making:
+            made = match.make(inputs)
         loss, found, norms, skipped = self._move(
-            lambda: match.discriminator_loss(inputs, draws), self._judges, examples, wishes
+            lambda: match.discriminator_loss(made, inputs, shares), tf.GradientTape(), self._judges, examples, wishes
         )
         self._model._loss_tracker.update_state(loss, sample_weight=examples)
         if self._both:
             loss, more, others, also = self._move(
-                lambda: match.generator_loss(inputs, draws), self._makers, examples, wishes[:0]
+                lambda: match.generator_loss(made, inputs), making, self._makers, examples, wishes[:0]
             )
             self._of_generator.update_state(loss, sample_weight=examples)
             found, norms, skipped = tf.concat([found[:1] + more, found[1:]], axis=0), norms + others, skipped | also
@@ -245,12 +247,20 @@ class AdversarialEngine(Engine):
         return found[0], norms, skipped, found[1:]
 
     def _move(
-        self, loss: Callable[[], tf.Tensor], places: Sequence[int], examples: tf.Tensor, wishes: tf.Tensor
+        self,
+        loss: Callable[[], tf.Tensor],
+        tape: tf.GradientTape,
+        places: Sequence[int],
+        examples: tf.Tensor,
+        wishes: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """A step of one of the two: its own loss, that of all replicas before their wishes, the norms, if skipped."""
+        """A step of one of the two: its own loss, that of all replicas before their wishes, the norms, if skipped.
+
+        The tape may know already how the images were made.
+        """
         optimizer, chosen = self._model.optimizer, [self._variables[place] for place in places]
         context = tf.distribute.get_replica_context()
-        with replicas.own_random_numbers(self._generators), tf.GradientTape() as tape:
+        with replicas.own_random_numbers(self._generators), tape:
             own = loss()
             together = context.all_reduce(SUM, examples) if self._replicas > 1 else examples
             share = own * examples / together

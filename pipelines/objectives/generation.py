@@ -60,19 +60,15 @@ def generate(data: Dataset, run: Run | None = None) -> Objective:
 
 
 def with_draws(config: Any) -> Callable[[Any, tf.Tensor], Any]:
-    """What adds to a batch (images, labels) the latents of both turns, and the shares of a gradient penalty."""
+    """What makes a batch (images, labels) to one of inputs with latents, and of the shares of a gradient penalty."""
 
-    def target(batch: Any, key: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def target(batch: Any, key: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         image, labels = batch[:2]
         count = image.shape[0] or tf.shape(image)[0]
-        first, second, third = tf.unstack(tf.random.split(key, 3))
+        first, second = tf.unstack(tf.random.split(key, 2))
         inputs = {"image": image, "latent": tf.random.stateless_normal((count, config.latent), first)}
         if config.labels:
             inputs["labels"] = tf.cast(labels, tf.int32)
-        draws = {
-            "latent": tf.random.stateless_normal((count, config.latent), second),
-            "shares": tf.random.stateless_uniform((count,), third),
-        }
-        return inputs, draws
+        return inputs, tf.random.stateless_uniform((count,), second)
 
     return target

@@ -57,7 +57,7 @@ class PlainLoop:
         self.averages = [np.array(weight) for weight in generator.trainable_variables]
         self.done = 0
 
-    def step(self, inputs: dict, draws: dict) -> tuple[float, ...]:
+    def step(self, inputs: dict, shares: tf.Tensor) -> tuple[float, ...]:
         """The losses of a batch, of one or two networks."""
         labels = {"labels": inputs["labels"]} if "labels" in inputs else None
 
@@ -67,17 +67,18 @@ class PlainLoop:
         def judge(image: tf.Tensor) -> tf.Tensor:
             return self.discriminator({"image": image, **labels} if labels else image, training=True)
 
-        made = make(inputs["latent"])
+        with tf.GradientTape() as making:
+            made = make(inputs["latent"])
         with tf.GradientTape() as tape:
-            loss = plain_losses(self.adversary, judge, inputs["image"], made, draws["shares"])
+            loss = plain_losses(self.adversary, judge, inputs["image"], tf.identity(made), shares)
         self.move(0, self.discriminator, tape, loss)
         self.done += 1
         if self.done % self.adversary.critic_steps:
             return (float(loss),)
-        with tf.GradientTape() as tape:
-            told = judge(make(draws["latent"]))
+        with making:
+            told = judge(made)
             own = cross_entropy(1.0, told) if self.adversary.game == "non_saturating" else -tf.reduce_mean(told)
-        self.move(1, self.generator, tape, own)
+        self.move(1, self.generator, making, own)
         self.follow(self.done // self.adversary.critic_steps)
         return float(loss), float(own)
 
@@ -100,7 +101,7 @@ class PlainLoop:
 def test_steps_are_those_of_a_plain_loop(name):
     found = games.played(name, choose_strategy(Hardware("one")))
     loop = PlainLoop(name)
-    losses = [loop.step(inputs, draws) for inputs, draws in games.batches(games.pair(name))]
+    losses = [loop.step(inputs, shares) for inputs, shares in games.batches(games.pair(name))]
     np.testing.assert_allclose(found["losses"], [sum(each) for each in losses], rtol=2e-4, atol=2e-5)
     own = [each[1] for each in losses if len(each) == 2]
     assert len(own) == STEPS // CASES[name][2].critic_steps
