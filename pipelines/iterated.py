@@ -22,6 +22,8 @@ class Iterated:
         self._graphs: dict[tuple[tf.TensorShape, ...], Callable[..., Any]] = {}  # by the shapes of the tensors
 
     def __call__(self, iterator: Any, *tensors: tf.Tensor) -> Any:
+        if tf.config.functions_run_eagerly():  # as someone who looks for a mistake asks for
+            return self._function(iterator, *tensors)
         if self._iterator() is not iterator:
             self._iterator, self._graphs = weakref.ref(iterator), {}
         shapes = tuple(tensor.shape for tensor in tensors)

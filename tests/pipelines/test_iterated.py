@@ -38,6 +38,18 @@ def test_variables_may_be_made_in_the_first_call():
     assert [int(function(iterator)) for _ in range(3)] == [2, 4, 6]
 
 
+def test_steps_run_eagerly_where_that_is_asked_for():
+    seen, iterator = [], iter(tf.data.Dataset.range(4))
+    tf.config.run_functions_eagerly(True)
+    try:
+        function = Iterated(lambda iterator: seen.append(iterator.get_next().numpy()))
+        for _ in range(3):
+            function(iterator)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert seen == [0, 1, 2]
+
+
 def test_an_iterator_is_not_held():
     function = Iterated(lambda iterator: iterator.get_next())
     iterator = iter(tf.data.Dataset.range(4))
